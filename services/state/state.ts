@@ -1,0 +1,320 @@
+// The state interface: what the system remembers, in the words of its domain. One method is one atomic operation, and one round trip
+// where the store is remote. Its definition is the conformance suite in test/conformance/, which runs against every implementation.
+//
+// Conventions. `now` is wall time in milliseconds, passed in by the caller. Money is in millionths of a dollar (`Micros`), credits in
+// thousandths (`Millicredits`): whole numbers, |n| ≤ 2^53-1. Every operation may be repeated: the same ids give the same result and
+// change nothing more. A refusal that callers decide by is a result; a fault is a DrawbridgeError (STATE_UNAVAILABLE, NOT_FOUND,
+// ALREADY_EXISTS, REVISION_CONFLICT).
+import type { ApiKey, Price, QuotaBalance, Tier, User } from "#gen/drawbridge/v1/access_service";
+import type { Account, AccountSpec, Breaker, Condition, CreditBalance } from "#gen/drawbridge/v1/account";
+import type { FleetEvent } from "#gen/drawbridge/v1/fleet_service";
+import type { End, Outcome, Usage, UsageEntry } from "#gen/drawbridge/v1/usage";
+import type { Worker } from "#gen/drawbridge/v1/worker";
+
+export interface State extends AsyncDisposable {
+  readonly workers: WorkerDirectory;
+  readonly accounts: AccountStore;
+  readonly leases: LeaseStore;
+  readonly breakers: BreakerStore;
+  readonly access: AccessStore;
+  readonly ledger: Ledger;
+  readonly outcomes: OutcomeStore;
+  readonly events: EventLog;
+  readonly leader: LeaderLock;
+  /** Resolves when the store answers; else STATE_UNAVAILABLE. */
+  ping(): Promise<void>;
+}
+
+/** Told that something changed, never what: the listener reads again. A hint may be lost or doubled, so listeners also read by time. */
+export interface Observable {
+  onChange(listener: () => void): Disposable;
+}
+
+// ---- Workers: who is alive -----------------------------------------------------------------------------------------------------------
+
+export interface WorkerDirectory extends Observable {
+  /** Enters or replaces a worker, with a lease until now + ttlMs. Sets revision, registered_at (kept for a known incarnation), expires_at. */
+  put(worker: Worker, ttlMs: number, now: number): Promise<Worker>;
+  /** Renews the lease with the worker's present state. false: the lease was lost or is another incarnation's; register again. */
+  beat(worker: Worker, ttlMs: number, now: number): Promise<boolean>;
+  /** Takes out this incarnation. false: it was not there. */
+  remove(workerId: string, incarnation: string, now: number): Promise<boolean>;
+  /** Live workers (their leases not ended at `now`), by id, and the directory's revision, which grows with every put, change and removal. */
+  list(now: number): Promise<{ readonly workers: Worker[]; readonly revision: number }>;
+  /** Takes out workers whose leases have ended; their ids. */
+  prune(now: number): Promise<string[]>;
+}
+
+// ---- Accounts: the desired state, with credits and conditions -----------------------------------------------------------------------
+
+export interface AccountStore extends Observable {
+  /** Creates the account and grants spec.initial_millicredits, together. ALREADY_EXISTS. */
+  create(spec: AccountSpec, managedBy: "file" | "api", now: number): Promise<Account>;
+  /** The account with its credits; breaker and worker_ids are not filled in here. */
+  get(id: string): Promise<Account | undefined>;
+  /** All, by id. */
+  list(): Promise<Account[]>;
+  /** Replaces the specification; the generation grows if it changed. `revision` 0: whatever it is. NOT_FOUND, REVISION_CONFLICT. */
+  update(spec: AccountSpec, revision: number, now: number): Promise<Account>;
+  /** Removes the account. Its credits stay in the books, so that running leases settle. NOT_FOUND, REVISION_CONFLICT. */
+  remove(id: string, revision: number, now: number): Promise<void>;
+  /** Replaces the conditions. Changes neither generation nor revision. No error if the account is gone. */
+  setConditions(id: string, conditions: readonly Condition[], now: number): Promise<void>;
+  /** Adds credits, once per grantId. NOT_FOUND. */
+  grant(id: string, grantId: string, millicredits: number, now: number): Promise<CreditBalance>;
+  /** Makes `available` this, by granting (or withdrawing) the difference. NOT_FOUND. */
+  setAvailable(id: string, available: number, now: number): Promise<CreditBalance>;
+}
+
+// ---- Leases: a place for one prompt, and the credits that it reserves ----------------------------------------------------------------
+
+export interface LeaseRequest {
+  readonly attemptId: string;
+  readonly requestId: string;
+  readonly accountId: string;
+  readonly workerId: string;
+  readonly workerIncarnation: string;
+  readonly model: string;
+  /** Credits to reserve. */
+  readonly millicredits: number;
+  /** The most unexpired leases that this account may have on this worker: its slots and queue. */
+  readonly capacity: number;
+  readonly expiresAt: number;
+  readonly now: number;
+}
+
+export interface LeaseRecord {
+  readonly attemptId: string;
+  readonly requestId: string;
+  readonly accountId: string;
+  readonly workerId: string;
+  readonly workerIncarnation: string;
+  readonly model: string;
+  readonly millicredits: number;
+  readonly expiresAt: number;
+}
+
+export type LeaseResult =
+  | { readonly acquired: true; readonly lease: LeaseRecord; readonly credits: CreditBalance }
+  | { readonly acquired: false; readonly refused: "unknown_account" | "drained" | "exhausted" | "full" | "settled" };
+
+export interface LeaseSettlement {
+  /** Whether this call settled it; false: it was settled before, or never was. */
+  readonly settled: boolean;
+  /** What the account paid in all for the attempt. */
+  readonly millicredits: number;
+  readonly credits: CreditBalance | undefined;
+}
+
+export interface LeaseStore {
+  /**
+   * Checks account, drain state, credits (available ≥ millicredits, and > 0 unless millicredits is 0) and capacity, and reserves: all or
+   * nothing. A repeated attemptId gives the lease that it has ("settled" if it is over).
+   */
+  acquire(request: LeaseRequest): Promise<LeaseResult>;
+  /**
+   * Ends a lease: charges outcome.millicredits if the agent reported them, else what was reserved if there was content, else nothing;
+   * never more than reserved + available. Releases the rest. The first outcome of an attempt counts; an attempt that is not known settles
+   * nothing.
+   */
+  settle(outcome: Outcome, now: number): Promise<LeaseSettlement>;
+  /** Moves the expiry of leases that are open; others are skipped. */
+  renew(accountId: string, attemptIds: readonly string[], expiresAt: number): Promise<void>;
+  /** Open leases whose expiry is at or before `now`, oldest first. */
+  expired(now: number, limit: number): Promise<LeaseRecord[]>;
+  /** Open leases of an account. */
+  open(accountId: string): Promise<LeaseRecord[]>;
+}
+
+/** The outcomes that workers and gateways recorded, kept for the sweeps. */
+export interface OutcomeStore extends Observable {
+  /** Remembers an outcome until now + ttlMs. The first one of an attempt stays. */
+  record(outcome: Outcome, ttlMs: number, now: number): Promise<void>;
+  /** The outcome of an attempt. */
+  byAttempt(attemptId: string, now: number): Promise<Outcome | undefined>;
+  /** The outcome that is final for a request: the one with content. undefined: none yet. */
+  finalOf(requestId: string, now: number): Promise<Outcome | undefined>;
+}
+
+// ---- Breakers -----------------------------------------------------------------------------------------------------------------------
+
+export interface BreakerStore extends Observable {
+  /** undefined: closed since ever. */
+  get(accountId: string): Promise<Breaker | undefined>;
+  list(): Promise<Breaker[]>;
+  /** Writes if the stored revision is breaker.revision (0: none stored). The written breaker, with its new revision; undefined: another was first. */
+  compareAndSet(breaker: Breaker): Promise<Breaker | undefined>;
+}
+
+// ---- Access: users, keys, tiers, prices ----------------------------------------------------------------------------------------------
+
+/** What is stored of an API key. */
+export interface NewApiKey {
+  readonly id: string;
+  readonly userId: string;
+  readonly name: string;
+  readonly prefix: string;
+  /** Hex digest; the key itself is stored nowhere. */
+  readonly hash: string;
+  readonly models: readonly string[];
+  readonly allowedAddresses: readonly string[];
+  readonly budgetMicros: number | undefined;
+  readonly expiresAt: number | undefined;
+}
+
+export interface AccessStore extends Observable {
+  /** Creates a user and grants their quota, together. ALREADY_EXISTS. */
+  createUser(user: { id: string; tier: string; quotaMicros: number }, now: number): Promise<User>;
+  getUser(id: string): Promise<User | undefined>;
+  /** Users by id, after `afterId`. */
+  listUsers(afterId: string, limit: number): Promise<User[]>;
+  /** Adds quota, once per grantId. NOT_FOUND. */
+  grantQuota(userId: string, grantId: string, micros: number, now: number): Promise<User>;
+  /** NOT_FOUND (user), ALREADY_EXISTS (id or hash). */
+  createKey(key: NewApiKey, now: number): Promise<ApiKey>;
+  /** Whose key has this hash. Callers may cache the answer: a hash never changes its key, and admit checks the key's state again. */
+  findKey(hash: string): Promise<ApiKey | undefined>;
+  /** Keys by id, after `afterId`; `userId` undefined: everybody's. */
+  listKeys(userId: string | undefined, afterId: string, limit: number): Promise<ApiKey[]>;
+  /** Ends a key. A revoked one keeps its first time. NOT_FOUND. */
+  revokeKey(id: string, now: number): Promise<ApiKey>;
+  /** Remembers the hash of an admin key. */
+  addAdminKey(hash: string, now: number): Promise<void>;
+  isAdminKey(hash: string): Promise<boolean>;
+  /** Whether there is any user or admin key: false only on a first start. */
+  initialized(): Promise<boolean>;
+  setTier(tier: Tier): Promise<void>;
+  listTiers(): Promise<Tier[]>;
+  setPrice(price: Price): Promise<void>;
+  listPrices(): Promise<Price[]>;
+}
+
+// ---- Ledger: holds and usage ---------------------------------------------------------------------------------------------------------
+
+export interface AdmitRequest {
+  readonly requestId: string;
+  readonly userId: string;
+  readonly keyId: string;
+  readonly model: string;
+  /** What the request may cost at most; 0 for a model without a price. */
+  readonly holdMicros: number;
+  /** Counted against tokens/min now; corrected when the request settles. */
+  readonly tokens: number;
+  /** Limits of the user's tier. */
+  readonly tier: Tier;
+  /** The price that the hold freezes, with the tier's ratio; absent: the model has none. */
+  readonly price: Price | undefined;
+  /** The hold is swept after this time unless it is renewed. */
+  readonly expiresAt: number;
+  /** The client's Idempotency-Key with a digest of the body. */
+  readonly idempotency?: { readonly key: string; readonly bodyHash: string; readonly expiresAt: number } | undefined;
+  readonly now: number;
+}
+
+/** What the rate-limit headers say. Buckets refill continuously: rate/60 a second, up to a minute's worth. */
+export interface LimitStatus {
+  readonly requests: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
+  readonly tokens: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
+}
+
+export type AdmitRefusal =
+  /** The key is unknown, revoked or expired, or its user is gone. */
+  | { readonly reason: "UNAUTHENTICATED" }
+  | { readonly reason: "MODEL_NOT_ALLOWED" }
+  /** `retryAfterMs` until it fits; absent: it never will (more tokens than a minute's worth). */
+  | { readonly reason: "REQUESTS_LIMITED" | "TOKENS_LIMITED"; readonly retryAfterMs: number | undefined }
+  | { readonly reason: "CONCURRENCY_LIMITED" }
+  /** `scope` says whose money is short. */
+  | { readonly reason: "INSUFFICIENT_QUOTA"; readonly scope: "user" | "key"; readonly availableMicros: number }
+  /** The key was used before: with another body, by a request that runs, or by one that was billed. */
+  | {
+      readonly reason: "IDEMPOTENCY_CONFLICT";
+      readonly conflict: "other_body" | "running" | "billed";
+      readonly requestId: string;
+    };
+
+export type AdmitResult =
+  | { readonly admitted: true; readonly limits: LimitStatus }
+  | { readonly admitted: false; readonly refusal: AdmitRefusal; readonly limits: LimitStatus | undefined };
+
+export interface HoldRecord {
+  readonly requestId: string;
+  readonly userId: string;
+  readonly keyId: string;
+  readonly model: string;
+  readonly holdMicros: number;
+  readonly tokens: number;
+  readonly price: Price | undefined;
+  readonly createdAt: number;
+  readonly expiresAt: number;
+}
+
+export interface SettleRequest {
+  readonly requestId: string;
+  readonly userId: string;
+  /** What the request cost at its held price. Charged up to held + available (of the user and of the key's budget). */
+  readonly costMicros: number;
+  readonly end: End;
+  readonly usage: Usage | undefined;
+  /** The account that produced the answer; empty: none did. */
+  readonly accountId: string;
+  readonly millicredits: number;
+  readonly now: number;
+}
+
+export interface UsageQuery {
+  readonly userId?: string | undefined;
+  readonly keyId?: string | undefined;
+  readonly model?: string | undefined;
+  readonly since?: number | undefined;
+  readonly until?: number | undefined;
+  readonly pageToken?: string | undefined;
+  readonly limit: number;
+}
+
+export interface Ledger extends Observable {
+  /**
+   * One decision: the key is good and may use the model, requests/min, tokens/min and concurrency have room, quota and budget cover the
+   * hold; then all of it is taken, or nothing. A repeated requestId whose hold is open is admitted again and takes nothing more.
+   */
+  admit(request: AdmitRequest): Promise<AdmitResult>;
+  /**
+   * Ends a hold: charges, releases the rest, gives back or takes the difference in tokens, frees the concurrency, and writes the entry.
+   * Once per requestId: a repeated call gives the entry that is there. undefined: no such hold, ever.
+   */
+  settle(request: SettleRequest): Promise<{ readonly settled: boolean; readonly entry: UsageEntry } | undefined>;
+  /** Moves the expiry of holds that are open; others are skipped. */
+  renew(holds: readonly { readonly userId: string; readonly requestId: string }[], expiresAt: number): Promise<void>;
+  /** Open holds whose expiry is at or before `now`, oldest first. */
+  expired(now: number, limit: number): Promise<HoldRecord[]>;
+  /** An open hold. */
+  hold(userId: string, requestId: string): Promise<HoldRecord | undefined>;
+  /** Limits as they stand, taking nothing. */
+  limits(userId: string, tier: Tier, now: number): Promise<LimitStatus>;
+  quota(userId: string): Promise<QuotaBalance | undefined>;
+  /** Entries, newest first. */
+  usage(query: UsageQuery): Promise<{ readonly entries: UsageEntry[]; readonly nextPageToken: string }>;
+  /** Deletes entries older than `before`, at most `limit`; how many. Balances keep what was spent. */
+  trim(before: number, limit: number): Promise<number>;
+}
+
+// ---- Events and leadership -----------------------------------------------------------------------------------------------------------
+
+export interface EventLog extends Observable {
+  /** Appends, and gives the event its revision. The log keeps the newest 10,000. */
+  append(event: Omit<FleetEvent, "revision" | "$typeName" | "$unknown">): Promise<number>;
+  /** Events after a revision, oldest first, and the newest revision. */
+  list(afterRevision: number, limit: number): Promise<{ readonly events: FleetEvent[]; readonly revision: number }>;
+}
+
+export interface LeaderLock {
+  /**
+   * Takes the lock if it is free or ended, or renews it if `owner` has it. `epoch` grows by one each time that the lock changes hands, and
+   * is the fencing token of whoever leads.
+   */
+  acquire(owner: string, ttlMs: number, now: number): Promise<{ leads: boolean; owner: string; epoch: number }>;
+  /** Gives the lock up, if `owner` has it. */
+  release(owner: string): Promise<void>;
+  /** Who leads; undefined: nobody. */
+  current(now: number): Promise<{ readonly owner: string; readonly epoch: number } | undefined>;
+}
