@@ -1,0 +1,228 @@
+// A server on one port: gRPC, gRPC-Web and Connect over HTTP/1.1 and h2c, with health, reflection, validation and typed errors, and plain
+// HTTP routes beside them on HTTP/1.1.
+import type { DescService } from "@bufbuild/protobuf";
+import { createServer as createHttp1Server, type RequestListener, type Server as Http1Server } from "node:http";
+import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
+import type { AddressInfo, Server } from "node:net";
+import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import { connectNodeAdapter } from "@connectrpc/connect-node";
+import { createValidateInterceptor } from "@connectrpc/validate";
+import { fastify, type FastifyInstance } from "fastify";
+import { Health } from "#gen/grpc/health/v1/health";
+import { ServerReflection } from "#gen/grpc/reflection/v1/reflection";
+import { type Clock, systemClock } from "../clock.ts";
+import { DrawbridgeError } from "../errors.ts";
+import type { Log } from "../log.ts";
+import { createHealthService } from "./health.ts";
+import { authorization, type Authorize, errorTranslation, requestIds } from "./interceptors.ts";
+import { createProtocolMux } from "./protocol-mux.ts";
+import { createReflectionService } from "./reflection.ts";
+
+export interface MountedService {
+  readonly service: DescService;
+  readonly implementation: Partial<ServiceImpl<DescService>>;
+}
+
+/** Pairs a service with its implementation, checked against each other. */
+export function mount<Service extends DescService>(
+  service: Service,
+  implementation: Partial<ServiceImpl<Service>>,
+): MountedService {
+  return { service, implementation: implementation as MountedService["implementation"] };
+}
+
+export interface RpcServerOptions {
+  /** Port 0: any free one. */
+  readonly listen: { readonly host: string; readonly port: number };
+  readonly services: readonly MountedService[];
+  /** Asked for every call but health checks. */
+  readonly authorize: Authorize;
+  /** Adds plain HTTP routes. */
+  readonly http?: (app: FastifyInstance) => void;
+  /** What health checks say. */
+  readonly ready: () => boolean | Promise<boolean>;
+  readonly log: Log;
+  readonly clock?: Clock;
+  readonly limits?: Partial<RpcServerLimits>;
+}
+
+export interface RpcServerLimits {
+  /** The largest message of a call, in bytes. Default 32 MiB. */
+  readonly messageBytesMax: number;
+  /** The largest body of a plain HTTP request, in bytes. Default 32 MiB. */
+  readonly bodyBytesMax: number;
+  /** Time for a connection to show its protocol and for a request's headers to arrive, in ms. Default 10,000. */
+  readonly headersTimeoutMs: number;
+  /** Time for a whole request to arrive, in ms. Default 120,000. */
+  readonly requestTimeoutMs: number;
+  /** How long an idle HTTP/1.1 connection stays open, in ms. Default 75,000. */
+  readonly keepAliveTimeoutMs: number;
+  /** Calls at the same time on one HTTP/2 connection. Default 10,000. */
+  readonly streamsPerConnectionMax: number;
+}
+
+const defaultLimits: RpcServerLimits = {
+  messageBytesMax: 32 << 20,
+  bodyBytesMax: 32 << 20,
+  headersTimeoutMs: 10_000,
+  requestTimeoutMs: 120_000,
+  keepAliveTimeoutMs: 75_000,
+  streamsPerConnectionMax: 10_000,
+};
+
+export interface RpcServer extends AsyncDisposable {
+  /** Where it listens, such as http://127.0.0.1:8080. */
+  readonly address: string;
+  /** Takes no new connections, lets calls and requests in flight finish for `graceMs`, then ends what is left. */
+  close(graceMs: number): Promise<void>;
+}
+
+export async function startRpcServer(options: RpcServerOptions): Promise<RpcServer> {
+  const limits = { ...defaultLimits, ...options.limits };
+  const shutdown = new AbortController();
+  const plain: { handler: RequestListener } = { handler: (_, response) => response.writeHead(404).end() };
+  const adapter = connectNodeAdapter({
+    routes: (router) => addRoutes(router, options, limits, shutdown.signal),
+    readMaxBytes: limits.messageBytesMax,
+    fallback(request, response) {
+      if (request.httpVersionMajor < 2) plain.handler(request as never, response as never);
+      else {
+        response.writeHead(505);
+        response.end("Plain HTTP routes are served over HTTP/1.1 only.\n");
+      }
+    },
+  });
+  const http1 = createHttp1Server(
+    {
+      headersTimeout: limits.headersTimeoutMs,
+      requestTimeout: limits.requestTimeoutMs,
+      keepAliveTimeout: limits.keepAliveTimeoutMs,
+      connectionsCheckingInterval: 2_000,
+    },
+    adapter,
+  );
+  const http2 = createHttp2Server({ settings: { maxConcurrentStreams: limits.streamsPerConnectionMax } }, adapter);
+  const app = await startPlainRoutes(options, limits, http1, plain);
+  const mux = createProtocolMux({ http1, http2, helloTimeoutMs: limits.headersTimeoutMs });
+  await listen(mux, options.listen);
+  const { port } = mux.address() as AddressInfo;
+  const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
+  const close = closer({ mux, http1, http2, app, shutdown });
+  return { address: `http://${host}:${port}`, close, [Symbol.asyncDispose]: () => close(0) };
+}
+
+function addRoutes(
+  router: ConnectRouter,
+  options: RpcServerOptions,
+  limits: RpcServerLimits,
+  shutdownSignal: AbortSignal,
+): void {
+  const clock = options.clock ?? systemClock;
+  const open = [requestIds(), errorTranslation(options.log), createValidateInterceptor()];
+  const guarded = [
+    requestIds(),
+    errorTranslation(options.log),
+    authorization(options.authorize),
+    createValidateInterceptor(),
+  ];
+  const common = { shutdownSignal, readMaxBytes: limits.messageBytesMax };
+  for (const { service, implementation } of options.services) {
+    router.service(service, implementation, { ...common, interceptors: guarded });
+  }
+  const described = [...options.services.map((each) => each.service), Health, ServerReflection];
+  const names = described.map((service) => service.typeName);
+  router.service(Health, createHealthService({ services: names, ready: options.ready, clock }), {
+    ...common,
+    interceptors: open,
+  });
+  router.service(ServerReflection, createReflectionService(described), { ...common, interceptors: guarded });
+}
+
+async function startPlainRoutes(
+  options: RpcServerOptions,
+  limits: RpcServerLimits,
+  server: Http1Server,
+  plain: { handler: RequestListener },
+): Promise<FastifyInstance> {
+  const app = fastify({
+    bodyLimit: limits.bodyBytesMax,
+    forceCloseConnections: false,
+    serverFactory: (handler) => {
+      plain.handler = handler as RequestListener;
+      return server;
+    },
+  });
+  options.http?.(app as unknown as FastifyInstance);
+  await app.ready();
+  return app as unknown as FastifyInstance;
+}
+
+function listen(server: Server, { host, port }: RpcServerOptions["listen"]): Promise<void> {
+  return new Promise((resolve, reject) => {
+    server.once("error", (error: NodeJS.ErrnoException) => reject(listenError(error, host, port)));
+    server.listen({ host, port }, resolve);
+  });
+}
+
+function listenError(error: NodeJS.ErrnoException, host: string, port: number): Error {
+  if (error.code === "EADDRINUSE") {
+    return new DrawbridgeError(
+      "INVALID_ARGUMENT",
+      `Port ${port} on ${host} is in use. Stop what runs there, or listen elsewhere.`,
+      { cause: error },
+    );
+  }
+  if (error.code === "EACCES") {
+    return new DrawbridgeError("INVALID_ARGUMENT", `This user may not listen on port ${port} of ${host}.`, {
+      cause: error,
+    });
+  }
+  if (error.code === "EADDRNOTAVAIL" || error.code === "ENOTFOUND") {
+    return new DrawbridgeError("INVALID_ARGUMENT", `${host} is no address of this machine.`, { cause: error });
+  }
+  return error;
+}
+
+interface Parts {
+  readonly mux: Server;
+  readonly http1: Http1Server;
+  readonly http2: Http2Server;
+  readonly app: FastifyInstance;
+  readonly shutdown: AbortController;
+}
+
+/**
+ * Closes in order: no new connections, idle ones go, the rest has `graceMs`, then everything ends. Repeated calls share one closing, and a
+ * shorter grace hurries it.
+ */
+function closer({ mux, http1, http2, app, shutdown }: Parts): (graceMs: number) => Promise<void> {
+  const sessions = new Set<ServerHttp2Session>();
+  http2.on("session", (session) => {
+    sessions.add(session);
+    session.once("close", () => sessions.delete(session));
+  });
+  const force = () => {
+    shutdown.abort(new ConnectError("The server is stopping.", Code.Unavailable));
+    // The handlers' last words leave first.
+    setImmediate(() => {
+      http1.closeAllConnections();
+      for (const session of sessions) session.destroy();
+    });
+  };
+  const close = async (): Promise<void> => {
+    const closed = new Promise<void>((resolve) => mux.close(() => resolve()));
+    const idleSweep = setInterval(() => http1.closeIdleConnections(), 20);
+    for (const session of sessions) session.close();
+    await closed;
+    clearInterval(idleSweep);
+    http1.close();
+    await app.close();
+  };
+  let closing: Promise<void> | undefined;
+  return async (graceMs) => {
+    const timer = setTimeout(force, graceMs);
+    closing ??= close();
+    await closing;
+    clearTimeout(timer);
+  };
+}
