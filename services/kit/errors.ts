@@ -53,6 +53,26 @@ const rules: Record<Reason, ReasonRule> = {
   AGENT_PROTOCOL: { code: Code.Internal, retryable: true },
 };
 
+/** Connect code → HTTP status, as the Connect protocol maps them. */
+const httpStatusByCode: Record<Code, number> = {
+  [Code.Canceled]: 499,
+  [Code.Unknown]: 500,
+  [Code.InvalidArgument]: 400,
+  [Code.DeadlineExceeded]: 504,
+  [Code.NotFound]: 404,
+  [Code.AlreadyExists]: 409,
+  [Code.PermissionDenied]: 403,
+  [Code.ResourceExhausted]: 429,
+  [Code.FailedPrecondition]: 400,
+  [Code.Aborted]: 409,
+  [Code.OutOfRange]: 400,
+  [Code.Unimplemented]: 501,
+  [Code.Internal]: 500,
+  [Code.Unavailable]: 503,
+  [Code.DataLoss]: 500,
+  [Code.Unauthenticated]: 401,
+};
+
 /** What ErrorInfo.domain says on our errors. */
 export const errorDomain = "drawbridge";
 
@@ -81,6 +101,11 @@ export class DrawbridgeError extends Error {
 
   get retryable(): boolean {
     return rules[this.reason].retryable;
+  }
+
+  /** The HTTP status of the error on plain routes of internal services. */
+  get httpStatus(): number {
+    return httpStatusByCode[rules[this.reason].code];
   }
 
   /** The enum value of the reason, for messages of the contract. */

@@ -1,5 +1,5 @@
-// Structured logs: JSON on standard output, secrets and prompts never in it.
-import { type Logger, pino } from "pino";
+// Structured logs: lines of JSON, secrets and prompts never in them.
+import { type DestinationStream, type Logger, pino } from "pino";
 
 export type Log = Logger;
 
@@ -11,8 +11,8 @@ export interface LogOptions {
   readonly name: string;
   /** pino's level; default "info". */
   readonly level?: string;
-  /** File descriptor to write to; default 1, standard output. */
-  readonly fd?: number;
+  /** Where the lines go; default standard output. */
+  readonly destination?: DestinationStream;
 }
 
 export function createLog(options: LogOptions): Log {
@@ -24,7 +24,7 @@ export function createLog(options: LogOptions): Log {
       timestamp: pino.stdTimeFunctions.isoTime,
       redact: { paths: secrets.flatMap((name) => [name, `*.${name}`]), censor: "[redacted]" },
     },
-    pino.destination({ dest: options.fd ?? 1, sync: true }),
+    options.destination ?? pino.destination({ dest: 1, sync: true }),
   );
 }
 

@@ -11,7 +11,7 @@ import { fastify, type FastifyInstance } from "fastify";
 import { Health } from "#gen/grpc/health/v1/health";
 import { ServerReflection } from "#gen/grpc/reflection/v1/reflection";
 import { type Clock, systemClock } from "../clock.ts";
-import { DrawbridgeError } from "../errors.ts";
+import { asDrawbridgeError, DrawbridgeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createHealthService } from "./health.ts";
 import { authorization, type Authorize, errorTranslation, requestIds } from "./interceptors.ts";
@@ -151,6 +151,15 @@ async function startPlainRoutes(
       plain.handler = handler as RequestListener;
       return server;
     },
+  });
+  app.setErrorHandler((error: unknown, request, reply) => {
+    const statusCode = (error as { statusCode?: number }).statusCode;
+    const found = asDrawbridgeError(
+      error,
+      statusCode !== undefined && statusCode < 500 ? "INVALID_ARGUMENT" : "INTERNAL",
+    );
+    if (found.reason === "INTERNAL") options.log.error({ err: error, url: request.url }, "request failed");
+    return reply.code(statusCode ?? found.httpStatus).send({ reason: found.reason, message: found.message });
   });
   options.http?.(app as unknown as FastifyInstance);
   await app.ready();
