@@ -1,0 +1,156 @@
+// Everything on one machine: gateway, scheduler, registry and controller in this process, workers as its children.
+import type { AccountSpec, AgentSpec } from "#gen/drawbridge/v1/account";
+import { AccessService } from "#gen/drawbridge/v1/access_service";
+import { FleetService } from "#gen/drawbridge/v1/fleet_service";
+import { RegistryService } from "#gen/drawbridge/v1/registry_service";
+import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
+import { WorkerService } from "#gen/drawbridge/v1/worker_service";
+import type { Configuration } from "../../configuration.ts";
+import { createControllerApp } from "../../controller/app.ts";
+import { createProcessDriver } from "../../controller/drivers/process.ts";
+import { type BootstrapResult, ensureAccess } from "../../gateway/access/bootstrap.ts";
+import { createGatewayApp } from "../../gateway/app.ts";
+import { type Clock, systemClock } from "../../kit/clock.ts";
+import type { Running } from "../../kit/lifecycle.ts";
+import type { Log } from "../../kit/log.ts";
+import { systemRandom } from "../../kit/random.ts";
+import { createDialer } from "../../kit/rpc/client.ts";
+import { internalTokenOnly } from "../../kit/rpc/internal-token.ts";
+import { localClient } from "../../kit/rpc/local.ts";
+import { mount, startRpcServer } from "../../kit/rpc/server.ts";
+import { createRegistryApp } from "../../registry/app.ts";
+import { createSchedulerApp } from "../../scheduler/app.ts";
+import { openState } from "../../state/open.ts";
+import type { State } from "../../state/state.ts";
+import { profileNames } from "../../worker/profiles/index.ts";
+
+export interface UpOptions {
+  readonly configuration: Configuration;
+  readonly accounts: readonly AccountSpec[];
+  readonly agents: readonly AgentSpec[];
+  /** For the store's neighbours: logs, homes of agents, the admin key. */
+  readonly directory: string;
+  /** The program that workers are started with. */
+  readonly entry: string;
+  readonly internalToken: string;
+  readonly log: Log;
+}
+
+export interface RunningSystem extends Running {
+  /** The public address, such as http://127.0.0.1:8080. */
+  readonly address: string;
+  /** Keys that were made or set at this start. */
+  readonly access: BootstrapResult;
+  /** Names of models that a live worker serves now. */
+  readyModels(): Promise<string[]>;
+}
+
+/** The engine and the gateway, joined in this process. */
+function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, registryUrl: () => string) {
+  const { configuration, log, internalToken: token } = options;
+  const common = { state, clock: systemClock as Clock, random: systemRandom, log };
+  const dialer = stack.use(createDialer({ token }));
+  const worker = (address: string) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" });
+
+  const registryApp = stack.use(createRegistryApp({ ...common, config: configuration.registry }));
+  const registry = localClient(RegistryService, registryApp.service);
+  const schedulerApp = stack.use(createSchedulerApp({ ...common, config: configuration.scheduler, registry, worker }));
+  const driver = stack.use(
+    createProcessDriver({
+      entry: options.entry,
+      registryUrl,
+      token,
+      directory: options.directory,
+      log,
+      clock: systemClock,
+    }),
+  );
+  const controllerApp = stack.use(
+    createControllerApp({
+      ...common,
+      config: configuration.controller,
+      agents: [...options.agents],
+      accounts: [...options.accounts],
+      profiles: profileNames,
+      registry,
+      worker,
+      driver,
+    }),
+  );
+  const gatewayApp = stack.use(
+    createGatewayApp({
+      ...common,
+      config: configuration.gateway,
+      scheduler: localClient(SchedulerService, schedulerApp.service),
+      fleet: localClient(FleetService, controllerApp.service),
+      worker,
+    }),
+  );
+  return { registryApp, schedulerApp, controllerApp, gatewayApp };
+}
+
+type Apps = ReturnType<typeof compose>;
+
+/** Where workers register, and where typed clients on this machine find the engine. */
+function startInternalServer({ registryApp, schedulerApp, controllerApp }: Apps, options: UpOptions) {
+  return startRpcServer({
+    listen: options.configuration.internal.listen,
+    services: [
+      mount(RegistryService, registryApp.service),
+      mount(SchedulerService, schedulerApp.service),
+      mount(FleetService, controllerApp.service),
+    ],
+    authorize: internalTokenOnly(options.internalToken),
+    ready: () => true,
+    log: options.log,
+  });
+}
+
+/** The one public port: the OpenAI-compatible API, and the typed services with an admin key. */
+function startPublicServer({ gatewayApp, schedulerApp, controllerApp }: Apps, options: UpOptions) {
+  const { explain, listModels } = schedulerApp.service;
+  return startRpcServer({
+    listen: options.configuration.listen,
+    services: [
+      mount(AccessService, gatewayApp.access),
+      mount(FleetService, controllerApp.service),
+      mount(SchedulerService, { explain, listModels }),
+    ],
+    authorize: ({ header }) => gatewayApp.authorizeAdmin(header.get("authorization") ?? undefined),
+    http: (http) => gatewayApp.routes(http),
+    ready: () => true,
+    log: options.log,
+  });
+}
+
+export async function startUp(options: UpOptions): Promise<RunningSystem> {
+  const { configuration, log } = options;
+  await using starting = new AsyncDisposableStack();
+  const state = starting.use(await openState(configuration.state, { log }));
+  const access = await ensureAccess({ state, settings: configuration.access, now: systemClock.now() });
+
+  let internalAddress = "";
+  const apps = compose(options, state, starting, () => internalAddress);
+  const internal = starting.use(await startInternalServer(apps, options));
+  internalAddress = internal.address;
+  const front = starting.use(await startPublicServer(apps, options));
+
+  for (const app of [apps.registryApp, apps.schedulerApp, apps.gatewayApp, apps.controllerApp]) await app.start();
+  log.info({ address: front.address, internal: internal.address }, "up");
+
+  const scheduler = localClient(SchedulerService, apps.schedulerApp.service);
+  const resources = starting.move();
+  return {
+    address: front.address,
+    access,
+    async readyModels() {
+      const { models } = await scheduler.listModels({});
+      return models.filter((model) => model.ready).map((model) => model.name);
+    },
+    async stop(graceMs) {
+      apps.gatewayApp.drain();
+      await front.close(graceMs);
+      await resources.disposeAsync();
+    },
+  };
+}

@@ -1,0 +1,73 @@
+// The gateway as a process of its own.
+import { AccessService } from "#gen/drawbridge/v1/access_service";
+import { FleetService } from "#gen/drawbridge/v1/fleet_service";
+import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
+import { WorkerService } from "#gen/drawbridge/v1/worker_service";
+import { systemClock } from "../kit/clock.ts";
+import type { Running } from "../kit/lifecycle.ts";
+import type { Log } from "../kit/log.ts";
+import { systemRandom } from "../kit/random.ts";
+import { createDialer } from "../kit/rpc/client.ts";
+import { forwardTo } from "../kit/rpc/forward.ts";
+import { mount, startRpcServer } from "../kit/rpc/server.ts";
+import type { ListenAddress } from "../kit/settings.ts";
+import { openState } from "../state/open.ts";
+import { createGatewayApp } from "./app.ts";
+import type { GatewaySettings } from "./config.ts";
+
+export interface GatewayProcessOptions {
+  readonly listen: ListenAddress;
+  /** The store, such as sqlite:.drawbridge/state.db. */
+  readonly state: string;
+  readonly schedulerUrl: string;
+  readonly controllerUrl: string;
+  readonly token: string;
+  readonly settings: GatewaySettings;
+  readonly log: Log;
+}
+
+export async function startGateway(options: GatewayProcessOptions): Promise<Running> {
+  const { log, settings: config, token } = options;
+  await using starting = new AsyncDisposableStack();
+  const state = starting.use(await openState(options.state, { log }));
+  const dialer = starting.use(createDialer({ token }));
+  const scheduler = dialer.client(SchedulerService, options.schedulerUrl, { unreachable: "STATE_UNAVAILABLE" });
+  const fleet = dialer.client(FleetService, options.controllerUrl, { unreachable: "STATE_UNAVAILABLE" });
+  const app = starting.use(
+    createGatewayApp({
+      state,
+      clock: systemClock,
+      random: systemRandom,
+      log,
+      config,
+      scheduler,
+      fleet,
+      worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
+    }),
+  );
+  const { explain, listModels } = forwardTo(SchedulerService, scheduler);
+  const server = starting.use(
+    await startRpcServer({
+      listen: options.listen,
+      services: [
+        mount(AccessService, app.access),
+        mount(FleetService, forwardTo(FleetService, fleet)),
+        mount(SchedulerService, { explain, listModels }),
+      ],
+      authorize: ({ header }) => app.authorizeAdmin(header.get("authorization") ?? undefined),
+      http: (http) => app.routes(http),
+      ready: () => true,
+      log,
+    }),
+  );
+  await app.start();
+  log.info({ address: server.address }, "gateway listens");
+  const resources = starting.move();
+  return {
+    async stop(graceMs) {
+      app.drain();
+      await server.close(graceMs);
+      await resources.disposeAsync();
+    },
+  };
+}
