@@ -1,0 +1,143 @@
+// The SQLite file: opening it, one transaction for each operation, prepared statements.
+import { chmodSync, mkdirSync } from "node:fs";
+import { dirname } from "node:path";
+import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
+import { DrawbridgeError } from "../../kit/errors.ts";
+import { migrations } from "./schema.ts";
+
+export type Row = Record<string, SQLOutputValue>;
+
+export interface Database extends Disposable {
+  /** Runs `work` as one atomic, immediate transaction. A throw rolls it back. */
+  transaction<T>(work: () => T): T;
+  get(sql: string, ...values: SQLInputValue[]): Row | undefined;
+  all(sql: string, ...values: SQLInputValue[]): Row[];
+  /** How many rows were changed. */
+  run(sql: string, ...values: SQLInputValue[]): number;
+  /** The next value of a counter that only grows. */
+  next(counter: string): number;
+  /** Changes when another connection has written. */
+  dataVersion(): number;
+}
+
+/** How long an operation waits for another process's transaction, in ms. */
+const busyTimeoutMs = 5_000;
+
+export function openDatabase(path: string): Database {
+  const inMemory = path === ":memory:";
+  const connection = guard(path, () => {
+    if (!inMemory) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+    const opened = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true });
+    if (!inMemory) chmodSync(path, 0o600);
+    // Commits survive the process without a flush to the disk each; a power cut may take the last ones. Checkpoints are made elsewhere.
+    opened.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;");
+    return opened;
+  });
+  guard(path, () => migrate(connection, path));
+  return wrap(connection, path);
+}
+
+function wrap(connection: DatabaseSync, path: string): Database {
+  const statements = new Map<string, StatementSync>();
+  const prepare = (sql: string): StatementSync => {
+    let statement = statements.get(sql);
+    if (!statement) {
+      statement = connection.prepare(sql);
+      statements.set(sql, statement);
+    }
+    return statement;
+  };
+  const database: Database = {
+    transaction(work) {
+      return guard(path, () => {
+        prepare("BEGIN IMMEDIATE").run();
+        try {
+          const result = work();
+          prepare("COMMIT").run();
+          return result;
+        } catch (error) {
+          if (connection.isTransaction) prepare("ROLLBACK").run();
+          throw error;
+        }
+      });
+    },
+    get: (sql, ...values) => guard(path, () => prepare(sql).get(...values) as Row | undefined),
+    all: (sql, ...values) => guard(path, () => prepare(sql).all(...values) as Row[]),
+    run: (sql, ...values) => guard(path, () => Number(prepare(sql).run(...values).changes)),
+    next(counter) {
+      const row = database.get(
+        "INSERT INTO counters VALUES (?, 1) ON CONFLICT (name) DO UPDATE SET value = value + 1 RETURNING value",
+        counter,
+      );
+      return Number(row?.["value"]);
+    },
+    dataVersion: () => Number(database.get("PRAGMA data_version")?.["data_version"]),
+    [Symbol.dispose]() {
+      statements.clear();
+      connection.close();
+    },
+  };
+  return database;
+}
+
+function migrate(connection: DatabaseSync, path: string): void {
+  const version = () => Number(connection.prepare("PRAGMA user_version").get()?.["user_version"]);
+  if (version() > migrations.length) {
+    throw new DrawbridgeError(
+      "INVALID_ARGUMENT",
+      `${path} was written by a newer version of Drawbridge. Use that version, or another file.`,
+    );
+  }
+  connection.exec("BEGIN IMMEDIATE");
+  try {
+    for (const migration of migrations.slice(version())) connection.exec(migration);
+    connection.exec(`PRAGMA user_version = ${migrations.length}; COMMIT`);
+  } catch (error) {
+    if (connection.isTransaction) connection.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+/** SQLite's errors, and the file system's, as ours. */
+function guard<T>(path: string, work: () => T): T {
+  try {
+    return work();
+  } catch (error) {
+    if (error instanceof DrawbridgeError) throw error;
+    throw storeError(path, error);
+  }
+}
+
+/** SQLite's primary result codes (sqlite.org/rescode.html). */
+const busyCode = 5;
+const lockedCode = 6;
+const corruptCode = 11;
+const cannotOpenCode = 14;
+const notADatabaseCode = 26;
+
+function storeError(path: string, error: unknown): unknown {
+  const code = (error as { errcode?: number }).errcode;
+  const primary = code === undefined ? undefined : code & 0xff;
+  if (primary === busyCode || primary === lockedCode) {
+    return new DrawbridgeError("STATE_UNAVAILABLE", "The store is busy. Try again.", {
+      cause: error,
+      retryAfterMs: 1_000,
+    });
+  }
+  if (primary === notADatabaseCode || primary === corruptCode) {
+    const message = `${path} is no Drawbridge store, or is damaged. Name another file in "state", or restore a copy.`;
+    return new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
+  }
+  const systemCode = (error as NodeJS.ErrnoException).code;
+  if (primary === cannotOpenCode || systemCode === "EACCES" || systemCode === "EROFS" || systemCode === "ENOTDIR") {
+    const message = `The store ${path} cannot be opened: check that the folder is there and that this user may write in it.`;
+    return new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
+  }
+  if (primary !== undefined) {
+    return new DrawbridgeError("STATE_UNAVAILABLE", `The store failed: ${(error as Error).message}.`, {
+      cause: error,
+      retryAfterMs: 5_000,
+    });
+  }
+  return error;
+}

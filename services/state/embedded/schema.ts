@@ -1,0 +1,154 @@
+// The tables of the embedded store. A new version appends a migration; a file from a newer program is refused.
+
+/** Each entry brings the file from the version of its index to the next one. */
+export const migrations: readonly string[] = [
+  `
+  CREATE TABLE counters (name TEXT PRIMARY KEY, value INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE workers (
+    id TEXT PRIMARY KEY,
+    incarnation TEXT NOT NULL,
+    record TEXT NOT NULL,
+    registered_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    revision INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX workers_by_expiry ON workers (expires_at);
+
+  CREATE TABLE accounts (
+    id TEXT PRIMARY KEY,
+    spec TEXT NOT NULL,
+    generation INTEGER NOT NULL,
+    revision INTEGER NOT NULL,
+    managed_by TEXT NOT NULL,
+    conditions TEXT NOT NULL DEFAULT '[]',
+    created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+
+  -- Outlives its account, so that running leases settle into the books.
+  CREATE TABLE credits (
+    account_id TEXT PRIMARY KEY,
+    granted INTEGER NOT NULL,
+    available INTEGER NOT NULL CHECK (available >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    spent INTEGER NOT NULL CHECK (spent >= 0),
+    CHECK (granted = available + held + spent)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE credit_grants (
+    account_id TEXT NOT NULL, grant_id TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (account_id, grant_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE leases (
+    attempt_id TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    worker_id TEXT NOT NULL,
+    worker_incarnation TEXT NOT NULL,
+    model TEXT NOT NULL,
+    millicredits INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL,
+    settled_at INTEGER,
+    charged INTEGER
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX leases_open ON leases (account_id, worker_id, expires_at) WHERE settled_at IS NULL;
+  CREATE INDEX leases_open_by_expiry ON leases (expires_at) WHERE settled_at IS NULL;
+  CREATE INDEX leases_settled ON leases (settled_at) WHERE settled_at IS NOT NULL;
+
+  CREATE TABLE outcomes (
+    attempt_id TEXT PRIMARY KEY,
+    request_id TEXT NOT NULL,
+    content INTEGER NOT NULL,
+    record TEXT NOT NULL,
+    expires_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX outcomes_final ON outcomes (request_id) WHERE content = 1;
+  CREATE INDEX outcomes_by_expiry ON outcomes (expires_at);
+
+  CREATE TABLE breakers (account_id TEXT PRIMARY KEY, record TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE users (
+    id TEXT PRIMARY KEY,
+    tier TEXT NOT NULL,
+    granted INTEGER NOT NULL,
+    available INTEGER NOT NULL CHECK (available >= 0),
+    held INTEGER NOT NULL CHECK (held >= 0),
+    spent INTEGER NOT NULL CHECK (spent >= 0),
+    requests_level REAL,
+    tokens_level REAL,
+    levels_at INTEGER NOT NULL DEFAULT 0,
+    created_at INTEGER NOT NULL,
+    CHECK (granted = available + held + spent)
+  ) STRICT, WITHOUT ROWID;
+  CREATE TABLE quota_grants (
+    user_id TEXT NOT NULL, grant_id TEXT NOT NULL, at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, grant_id)
+  ) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE api_keys (
+    id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL,
+    name TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    models TEXT NOT NULL,
+    allowed_addresses TEXT NOT NULL,
+    budget INTEGER,
+    held INTEGER NOT NULL DEFAULT 0 CHECK (held >= 0),
+    spent INTEGER NOT NULL DEFAULT 0 CHECK (spent >= 0),
+    expires_at INTEGER,
+    revoked_at INTEGER,
+    created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX api_keys_by_user ON api_keys (user_id, id);
+  CREATE TABLE admin_keys (hash TEXT PRIMARY KEY, created_at INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE tiers (name TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+  CREATE TABLE prices (model TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
+
+  CREATE TABLE holds (
+    request_id TEXT PRIMARY KEY,
+    user_id TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    micros INTEGER NOT NULL,
+    tokens INTEGER NOT NULL,
+    price TEXT,
+    created_at INTEGER NOT NULL,
+    expires_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX holds_by_user ON holds (user_id, expires_at);
+  CREATE INDEX holds_by_expiry ON holds (expires_at);
+
+  CREATE TABLE usage (
+    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
+    request_id TEXT NOT NULL UNIQUE,
+    user_id TEXT NOT NULL,
+    key_id TEXT NOT NULL,
+    model TEXT NOT NULL,
+    account_id TEXT NOT NULL,
+    input_tokens INTEGER,
+    cached_input_tokens INTEGER,
+    output_tokens INTEGER,
+    reasoning_tokens INTEGER,
+    source INTEGER,
+    micros INTEGER NOT NULL,
+    millicredits INTEGER NOT NULL,
+    end INTEGER NOT NULL,
+    at INTEGER NOT NULL
+  ) STRICT;
+  CREATE INDEX usage_by_user ON usage (user_id, sequence);
+  CREATE INDEX usage_by_time ON usage (at);
+
+  CREATE TABLE idempotency (
+    user_id TEXT NOT NULL, key TEXT NOT NULL,
+    request_id TEXT NOT NULL, body_hash TEXT NOT NULL, expires_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, key)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX idempotency_by_expiry ON idempotency (expires_at);
+
+  CREATE TABLE events (revision INTEGER PRIMARY KEY AUTOINCREMENT, record TEXT NOT NULL) STRICT;
+  CREATE TABLE leader (
+    id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, epoch INTEGER NOT NULL, expires_at INTEGER NOT NULL
+  ) STRICT;
+  `,
+];

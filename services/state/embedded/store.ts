@@ -1,0 +1,51 @@
+// The embedded store: the state interface in one SQLite file, for one machine.
+import { resolve } from "node:path";
+import type { Log } from "../../kit/log.ts";
+import type { State } from "../state.ts";
+import { createAccessStore } from "./access.ts";
+import { createAccountStore } from "./accounts.ts";
+import { createBreakerStore } from "./breakers.ts";
+import { createChangeHub } from "./changes.ts";
+import { startCheckpointer } from "./checkpointer.ts";
+import { openDatabase } from "./database.ts";
+import { createEventLog } from "./events.ts";
+import { createLeaderLock } from "./leader.ts";
+import { createLeaseStore } from "./leases.ts";
+import { createLedger } from "./ledger.ts";
+import { createOutcomeStore } from "./outcomes.ts";
+import { createWorkerDirectory } from "./workers.ts";
+
+export interface EmbeddedStateOptions {
+  /** The file, made with its folder where they are not there; ":memory:" for one that ends with the process. */
+  readonly path: string;
+  readonly log: Log;
+}
+
+export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<State> {
+  const inMemory = options.path === ":memory:";
+  const path = inMemory ? options.path : resolve(options.path);
+  await using opening = new AsyncDisposableStack();
+  const database = opening.use(openDatabase(path));
+  if (!inMemory) {
+    const onError = (error: unknown) =>
+      options.log.error({ err: error, path }, "checkpoints of the store have stopped");
+    const checkpointer = startCheckpointer(path, onError);
+    opening.defer(() => checkpointer.stop());
+  }
+  const hub = opening.use(createChangeHub(database));
+  const accountChanges = hub.subject();
+  const resources = opening.move();
+  return {
+    workers: createWorkerDirectory(database, hub.subject()),
+    accounts: createAccountStore(database, accountChanges),
+    leases: createLeaseStore(database, accountChanges),
+    breakers: createBreakerStore(database, hub.subject()),
+    access: createAccessStore(database, hub.subject()),
+    ledger: createLedger(database, hub.subject()),
+    outcomes: createOutcomeStore(database, hub.subject()),
+    events: createEventLog(database, hub.subject()),
+    leader: createLeaderLock(database),
+    ping: async () => void database.get("SELECT 1"),
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
