@@ -48,6 +48,8 @@ export interface TokenCounter {
   push(text: string): void;
   /** Tokens so far. Never shrinks by more than the few of the tail when more text joins them. */
   readonly tokens: number;
+  /** How many of the text's first UTF-16 units could be pushed so that at most `more` tokens are added. Never cuts a character. */
+  fitting(text: string, more: number): number;
 }
 
 export function createTokenCounter(): TokenCounter {
@@ -68,6 +70,20 @@ export function createTokenCounter(): TokenCounter {
       tailTokens ??= countTokens(tail);
       return settled + tailTokens;
     },
+    fitting(text, more) {
+      tailTokens ??= countTokens(tail);
+      const limit = tailTokens + more;
+      const fits = (units: number) => countTokens(tail + text.slice(0, units)) <= limit;
+      if (fits(text.length)) return text.length;
+      let low = 0;
+      let high = text.length;
+      while (high - low > 1) {
+        const middle = (low + high) >>> 1;
+        if (fits(middle)) low = middle;
+        else high = middle;
+      }
+      return low > 0 && isLowSurrogate(text.charCodeAt(low)) ? low - 1 : low;
+    },
   };
 }
 
@@ -76,6 +92,9 @@ function boundaryBefore(text: string, limit: number): number {
   for (let index = limit; index > limit - 2 * tailChars && index > 0; index--) {
     if (text[index] === " " && /\S/.test(text[index - 1] ?? "") && /\S/.test(text[index + 1] ?? "")) return index;
   }
-  const unit = text.charCodeAt(limit);
-  return unit >= 0xdc00 && unit <= 0xdfff ? limit - 1 : limit;
+  return isLowSurrogate(text.charCodeAt(limit)) ? limit - 1 : limit;
+}
+
+function isLowSurrogate(unit: number): boolean {
+  return unit >= 0xdc00 && unit <= 0xdfff;
 }
