@@ -1,0 +1,263 @@
+// One agent that is ready for prompts: its process, its connection, and its sessions.
+import { type InitializeResponse, methods, PROTOCOL_VERSION, RequestError } from "@agentclientprotocol/sdk/unstable";
+import { mkdir, rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { Clock } from "../kit/clock.ts";
+import { DrawbridgeError } from "../kit/errors.ts";
+import { type AcpConnection, connectAcp, isObject } from "./acp-connection.ts";
+import { type AgentProcess, startAgentProcess } from "./agent-process.ts";
+import type { WorkerSettings } from "./config.ts";
+import { settlesWithin, within } from "./deadline.ts";
+import type { Frame } from "./framing.ts";
+import { agentError, classifyFailure, quote } from "./profiles/errors.ts";
+import type { AgentProfile } from "./profiles/profile.ts";
+import type { Reaper } from "./reaper.ts";
+import { chooseModel } from "./session-model.ts";
+
+export interface AgentOptions {
+  readonly profile: AgentProfile;
+  readonly command: readonly string[];
+  readonly environment: Readonly<Record<string, string>>;
+  /** Values that must not be shown. */
+  readonly secrets: readonly string[];
+  /** An empty folder for the process and its sessions; removed when it stops. */
+  readonly directory: string;
+  readonly tag: string;
+  readonly version: string;
+  readonly config: WorkerSettings;
+  readonly clock: Clock;
+  readonly reaper: Reaper;
+  /** Aborted when the agent is not wanted any more: it ends at once, starting or not. */
+  readonly signal: AbortSignal;
+}
+
+/** A session, for one prompt. */
+export interface AgentSession {
+  readonly id: string;
+  readonly directory: string;
+  /** What session/new answered. */
+  readonly opened: Frame;
+  /** The model that was chosen for it, by the agent's name. */
+  model: string | undefined;
+}
+
+export interface Agent {
+  readonly pid: number | undefined;
+  readonly profile: AgentProfile;
+  readonly connection: AcpConnection;
+  readonly takesImages: boolean;
+  /** Aborted when the agent can no longer be used; the reason is a DrawbridgeError. */
+  readonly ended: AbortSignal;
+  /** Opens a session for a model. One at a time. Any failure ends the agent. */
+  openSession(model: string): Promise<AgentSession>;
+  /** Makes sure that a session has this model, where the agent lets one choose. */
+  useModel(session: AgentSession, model: string): Promise<void>;
+  /** Makes the agent forget a session, and removes its folder. Never fails. */
+  closeSession(session: AgentSession): Promise<void>;
+  /** Told when a line over the limit was thrown away. */
+  onOversize(listener: () => void): void;
+  /** The error for a request that the agent failed. `since`: a mark in its standard error, which may explain more. */
+  errorOf(error: unknown, since: number): DrawbridgeError;
+  /** What standard error since the mark says about a failure; undefined: nothing that is known. */
+  complaintSince(mark: number): DrawbridgeError | undefined;
+  readonly stderrPosition: number;
+  /** Ends the process and everything that it started. */
+  stop(): Promise<void>;
+}
+
+const closeSessionMs = 2_000;
+
+/** Starts the process and shakes hands. Throws a DrawbridgeError when that fails, with nothing left behind. */
+export async function startAgent(options: AgentOptions): Promise<Agent> {
+  await mkdir(options.directory, { recursive: true, mode: 0o700 });
+  const process = startAgentProcess({
+    ...options,
+    terminateGraceMs: options.config.terminate_grace,
+    stderrBytesMax: options.config.stderr_limit,
+  });
+  const ended = new AbortController();
+  let onOversize: () => void = () => {};
+  let cleaned: Promise<void> = Promise.resolve();
+  const clean = async () => {
+    await process.stop();
+    await rm(options.directory, { recursive: true, force: true, maxRetries: 3 });
+  };
+  const end = (error: DrawbridgeError) => {
+    if (ended.signal.aborted) return;
+    ended.abort(error);
+    connection.close(error);
+    cleaned = clean();
+    // Whoever owns the agent waits for the same promise, in stop().
+    cleaned.catch(() => {});
+  };
+  const connection = connectAcp({
+    stdin: process.stdin,
+    stdout: process.stdout,
+    lineBytesMax: options.config.line_limit,
+    onOversize: () => onOversize(),
+    onVendorNotification(method, params) {
+      const why = options.profile.refuses?.(method, params);
+      if (why) end(new DrawbridgeError("AGENT_ERROR", `${why}.`));
+    },
+    // A broken pipe is the beginning of the process's end, which says more.
+    onError: () => {},
+  });
+  const stop = () => {
+    end(new DrawbridgeError("AGENT_CRASHED", "The agent process was stopped."));
+    return cleaned;
+  };
+  void process.ended.then((how) => end(crash(how, process, options)));
+  options.signal.addEventListener("abort", () => void stop(), { once: true, signal: ended.signal });
+  if (options.signal.aborted) void stop();
+
+  try {
+    const greeting = await initialize(options, process, connection);
+    const listen = (listener: () => void) => void (onOversize = listener);
+    return createAgent(options, { process, connection, greeting, ended: ended.signal, end, stop, listen });
+  } catch (error) {
+    await stop();
+    throw asAgentError(error, process, options, 0);
+  }
+}
+
+interface Parts {
+  readonly process: AgentProcess;
+  readonly connection: AcpConnection;
+  readonly greeting: InitializeResponse;
+  readonly ended: AbortSignal;
+  readonly end: (error: DrawbridgeError) => void;
+  readonly stop: () => Promise<void>;
+  readonly listen: (onOversize: () => void) => void;
+}
+
+function createAgent(options: AgentOptions, parts: Parts): Agent {
+  const { profile, config, clock } = options;
+  const { process, connection, greeting } = parts;
+  const capabilities = greeting.agentCapabilities;
+  let sessions = 0;
+  const errorOf = (error: unknown, since: number) => asAgentError(error, process, options, since);
+  const openSession = async (model: string): Promise<AgentSession> => {
+    const directory = join(options.directory, `session-${sessions++}`);
+    await mkdir(directory, { mode: 0o700 });
+    const opened: unknown = await connection.request(methods.agent.session.new, { cwd: directory, mcpServers: [] });
+    if (!isObject(opened) || typeof opened["sessionId"] !== "string") {
+      throw new DrawbridgeError("AGENT_PROTOCOL", "The agent opened a session without naming it.");
+    }
+    const why = profile.refusesSession?.(opened);
+    if (why) throw new DrawbridgeError("AGENT_ERROR", `${why}.`);
+    const session: AgentSession = { id: opened["sessionId"], directory, opened, model: undefined };
+    await useModel(session, model);
+    return session;
+  };
+  const useModel = async (session: AgentSession, model: string) => {
+    if (profile.modelAtStart || session.model === model) return;
+    await chooseModel(connection, session.id, session.opened, model);
+    session.model = model;
+  };
+  return {
+    pid: process.pid,
+    profile,
+    connection,
+    takesImages: capabilities?.promptCapabilities?.image === true,
+    ended: parts.ended,
+    async openSession(model) {
+      const mark = process.stderrPosition;
+      try {
+        return await within(withComplaints(openSession(model), process, options), config.session_timeout, clock, () =>
+          late("open a session", config.session_timeout),
+        );
+      } catch (error) {
+        const failure = parts.ended.aborted ? (parts.ended.reason as DrawbridgeError) : errorOf(error, mark);
+        parts.end(failure);
+        throw failure;
+      }
+    },
+    useModel,
+    async closeSession(session) {
+      const method = capabilities?.sessionCapabilities?.close ? methods.agent.session.close : profile.endSession;
+      if (method && !parts.ended.aborted) {
+        await settlesWithin(connection.request(method, { sessionId: session.id }), closeSessionMs, clock);
+      }
+      await rm(session.directory, { recursive: true, force: true });
+    },
+    onOversize: parts.listen,
+    errorOf,
+    complaintSince: (mark) => complaint(process, options, mark),
+    get stderrPosition() {
+      return process.stderrPosition;
+    },
+    stop: parts.stop,
+  };
+}
+
+async function initialize(
+  options: AgentOptions,
+  process: AgentProcess,
+  connection: AcpConnection,
+): Promise<InitializeResponse> {
+  const { config, clock, version } = options;
+  const answer = connection.request(methods.agent.initialize, {
+    protocolVersion: PROTOCOL_VERSION,
+    clientCapabilities: { fs: { readTextFile: false, writeTextFile: false }, terminal: false },
+    clientInfo: { name: "drawbridge", version },
+  });
+  const greeting = await within(withComplaints(answer, process, options), config.initialize_timeout, clock, () =>
+    late("start", config.initialize_timeout),
+  );
+  if (greeting.protocolVersion === PROTOCOL_VERSION) return greeting;
+  throw new DrawbridgeError(
+    "AGENT_PROTOCOL",
+    `The agent speaks version ${String(greeting.protocolVersion)} of the Agent Client Protocol; version ${PROTOCOL_VERSION} is needed.`,
+  );
+}
+
+/** Some agents that are not logged in say so and then wait for ever, so what they complain of ends the wait. */
+async function withComplaints<T>(work: Promise<T>, process: AgentProcess, options: AgentOptions): Promise<T> {
+  const mark = process.stderrPosition;
+  const { promise: complained, reject } = Promise.withResolvers<never>();
+  process.onStderr(() => {
+    const error = complaint(process, options, mark);
+    if (error?.reason === "AGENT_UNAUTHENTICATED") reject(error);
+  });
+  try {
+    return await Promise.race([work, complained]);
+  } finally {
+    process.onStderr(() => {});
+  }
+}
+
+function complaint(process: AgentProcess, options: AgentOptions, mark: number): DrawbridgeError | undefined {
+  const text = process.stderr(mark);
+  if (!classifyFailure({ text }, options.profile.errors)) return undefined;
+  return agentError({ text }, options.profile.errors, options.secrets);
+}
+
+function crash(how: string, process: AgentProcess, options: AgentOptions): DrawbridgeError {
+  const text = process.stderr();
+  const reason = classifyFailure({ text }, options.profile.errors);
+  if (reason === "AGENT_UNAUTHENTICATED") return agentError({ text }, options.profile.errors, options.secrets);
+  const said = quote(text.slice(-1_000), options.secrets);
+  return new DrawbridgeError("AGENT_CRASHED", `The agent process ${how}${said ? `. It said: ${said}` : "."}`);
+}
+
+function asAgentError(error: unknown, process: AgentProcess, options: AgentOptions, since: number): DrawbridgeError {
+  if (error instanceof DrawbridgeError) return error;
+  if (!(error instanceof RequestError)) {
+    const text = error instanceof Error ? error.message : String(error);
+    return new DrawbridgeError(
+      "AGENT_PROTOCOL",
+      `The agent's answer cannot be understood: ${quote(text, options.secrets)}`,
+      { cause: error },
+    );
+  }
+  const data = error.data === undefined ? "" : typeof error.data === "string" ? error.data : JSON.stringify(error.data);
+  const failure = { code: error.code, text: `${error.message} ${data}`.trim() };
+  if (classifyFailure(failure, options.profile.errors)) {
+    return agentError(failure, options.profile.errors, options.secrets, error);
+  }
+  return complaint(process, options, since) ?? agentError(failure, options.profile.errors, options.secrets, error);
+}
+
+function late(what: string, ms: number): DrawbridgeError {
+  return new DrawbridgeError("DEADLINE_EXCEEDED", `The agent took longer than ${ms / 1_000} s to ${what}.`);
+}

@@ -1,0 +1,169 @@
+// The worker: pools of agent processes, the prompts that run in them, and the registration that makes them known.
+import { create } from "@bufbuild/protobuf";
+import type { Client, ServiceImpl } from "@connectrpc/connect";
+import type { FastifyInstance } from "fastify";
+import { rm } from "node:fs/promises";
+import { join } from "node:path";
+import type { AccountSpec, WorkerSpec } from "#gen/drawbridge/v1/account";
+import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
+import { type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
+import type { WorkerService } from "#gen/drawbridge/v1/worker_service";
+import type { Clock } from "../kit/clock.ts";
+import type { Log } from "../kit/log.ts";
+import { newId, type Random } from "../kit/random.ts";
+import { createAgentStarter } from "./agent-starter.ts";
+import { createAttempts } from "./attempts.ts";
+import type { WorkerSettings } from "./config.ts";
+import { type Environment, folderName } from "./environment.ts";
+import { createDrain } from "./drain.ts";
+import { createWorkerService, type WorkerParts } from "./handlers.ts";
+import { addWorkerRoutes } from "./http.ts";
+import { createOutbox } from "./outbox.ts";
+import { createPool, type Pool } from "./pool.ts";
+import { workerHealth } from "./pool-health.ts";
+import { findProfile } from "./profiles/index.ts";
+import { createReaper, type Reaper } from "./reaper.ts";
+import { createRegistration } from "./registration.ts";
+import { createStartGate } from "./start-gate.ts";
+
+export interface WorkerAppOptions {
+  readonly spec: WorkerSpec;
+  /** Where WorkerService listens; known once the server does. */
+  readonly address: () => string;
+  /** New with every start of the process. */
+  readonly incarnation: string;
+  readonly version: string;
+  readonly config: WorkerSettings;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly registry: Client<typeof RegistryService>;
+  /** For the agents' homes, which are kept, and working directories, which are not. */
+  readonly directory: string;
+  /** What references of accounts are resolved in, and where agents find programs. Default: the process's environment. */
+  readonly environment?: Environment;
+  /** What relative paths in the commands of agents are relative to. Default: the process's directory. */
+  readonly folder?: string;
+}
+
+export interface WorkerApp extends AsyncDisposable {
+  readonly service: ServiceImpl<typeof WorkerService>;
+  routes(http: FastifyInstance): void;
+  /** Starts pools and registration. Does not wait for agents or registry. */
+  start(): Promise<void>;
+  /**
+   * Refuses new prompts, lets those in flight finish for `graceMs` (default: the setting), cancels the rest and ends all agents. A repeated
+   * call can only shorten the grace.
+   */
+  drain(graceMs?: number): Promise<void>;
+  /** Resolves when a drain has ended all agents and taken the worker out of the registry. */
+  readonly drained: Promise<void>;
+}
+
+export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
+  const { spec, config, clock, random, log } = options;
+  const workerTag = newId("agents");
+  const environment = options.environment ?? process.env;
+  const workDirectory = join(options.directory, "work", folderName(spec.workerId));
+  const reaper = createReaper({ workerTag, path: environment["PATH"] ?? "/usr/bin:/bin", clock, log });
+  const outbox = createOutbox({ sizeMax: config.outcomes_max, log });
+  const pools = createPools({
+    ...options,
+    environment,
+    workDirectory,
+    reaper,
+    workerTag,
+    onChange: () => registration.changed(),
+  });
+  const attempts = createAttempts({
+    workerId: spec.workerId,
+    incarnation: options.incarnation,
+    pools,
+    outbox,
+    config,
+    clock,
+    log,
+    onChange: () => registration.changed(),
+  });
+  const statuses = () => [...pools.values()].map((pool) => pool.status());
+  const describe = (): Worker => {
+    const each = statuses();
+    const { health, reason } = workerHealth(
+      each.map((status) => ({ health: status.health, reason: status.healthReason })),
+      drain.begun,
+    );
+    return create(WorkerSchema, {
+      id: spec.workerId,
+      incarnation: options.incarnation,
+      address: options.address(),
+      version: options.version,
+      pid: process.pid,
+      pools: each,
+      health,
+      healthReason: reason,
+    });
+  };
+  const registration = createRegistration({
+    registry: options.registry,
+    describe,
+    running: () => attempts.running,
+    outbox,
+    gapMs: config.heartbeat_gap,
+    clock,
+    random,
+    log,
+  });
+  const drain = createDrain({
+    pools: [...pools.values()],
+    attempts,
+    registration,
+    graceMs: config.drain_grace,
+    clock,
+    log,
+  });
+  const parts: WorkerParts = { attempts, describe, pools: statuses, drain: (graceMs) => drain.begin(graceMs) };
+  return {
+    service: createWorkerService(parts),
+    routes: (http) => addWorkerRoutes(http, parts),
+    async start() {
+      // Left by an earlier start of this worker that was killed.
+      await rm(workDirectory, { recursive: true, force: true });
+      for (const pool of pools.values()) pool.start();
+      registration.start();
+    },
+    drain: (graceMs) => drain.begin(graceMs),
+    drained: drain.over,
+    async [Symbol.asyncDispose]() {
+      await drain.begin(0);
+      await reaper[Symbol.asyncDispose]();
+      await rm(workDirectory, { recursive: true, force: true });
+    },
+  };
+}
+
+interface PoolsOptions extends WorkerAppOptions {
+  readonly environment: Environment;
+  readonly workDirectory: string;
+  readonly reaper: Reaper;
+  readonly workerTag: string;
+  readonly onChange: () => void;
+}
+
+function createPools(options: PoolsOptions): ReadonlyMap<string, Pool> {
+  const { spec, config } = options;
+  const gate = createStartGate(config.starts_max);
+  const nextNumber = counter();
+  const createOne = (account: AccountSpec): Pool => {
+    const profile = findProfile(account.agent, { agents: spec.agents, folder: options.folder ?? process.cwd() });
+    const log = options.log.child({ account: account.id });
+    const generation = spec.generations[account.id] ?? 0n;
+    const startAgent = createAgentStarter({ ...options, account, profile, nextNumber });
+    return createPool({ ...options, account, generation, profile, startAgent, gate, log });
+  };
+  return new Map(spec.accounts.map((account) => [account.id, createOne(account)]));
+}
+
+function counter(): () => number {
+  let last = 0;
+  return () => (last += 1);
+}

@@ -1,0 +1,50 @@
+// The worker's settings. Durations are written like "120s" and read as milliseconds, sizes like "16MiB" and read as bytes.
+import { z } from "zod";
+import { byteSize, duration } from "../kit/settings.ts";
+
+export const workerSettings = z.strictObject({
+  /** Time for an agent process to start and answer `initialize`. Default 120s. */
+  initialize_timeout: duration().prefault("120s"),
+  /** Time to open a session in a running agent process. Default 90s. */
+  session_timeout: duration().prefault("90s"),
+  /** Time from the prompt to the agent's first sign of work. Default 120s. */
+  first_token_timeout: duration().prefault("120s"),
+  /** Time between two signs of work. Default 120s. */
+  idle_timeout: duration().prefault("120s"),
+  /** Time for a whole prompt, waiting in the queue included; a shorter deadline of the call bounds it too. Default 600s. */
+  total_timeout: duration().prefault("600s"),
+  /** Time for an agent to answer after its turn was cancelled; then its process is killed. Default 3s. */
+  cancel_grace: duration().prefault("3s"),
+  /** Time for a process group to end after SIGTERM; then it gets SIGKILL. Default 2s. */
+  terminate_grace: duration().prefault("2s"),
+  /** Time for prompts in flight when the worker drains and the call names none. Default 30s. */
+  drain_grace: duration().prefault("30s"),
+  /** The longest line that an agent may write. A longer one is skipped and fails its prompt. Default 16MiB. */
+  line_limit: byteSize().prefault("16MiB"),
+  /** Text that is buffered for a slow reader before the agent's output is left unread. Default 64KiB. */
+  buffer_limit: byteSize().prefault("64KiB"),
+  /** What is kept of each agent process's standard error. Default 64KiB. */
+  stderr_limit: byteSize().prefault("64KiB"),
+  /** The most output tokens of a prompt that names no limit, in tokens. Default 0: none. */
+  output_tokens_max: z.int().min(0).max(10_000_000).default(0),
+  /** Agent processes that are kept running for each account, prompts or not. Default 1. */
+  processes_min: z.int().min(0).max(1024).default(1),
+  /** Agent processes of the worker that start at the same time. Default 2. */
+  starts_max: z.int().min(1).max(64).default(2),
+  /** Processes beyond the minimum end after so long without a prompt. Default 5m. */
+  process_idle_timeout: duration().prefault("5m"),
+  /** A process is replaced after so many turns, in turns; a profile may say less. Default 100. */
+  process_turns_max: z.int().min(1).max(1_000_000).default(100),
+  /** A process is replaced after so long. Default 6h. */
+  process_age_max: duration().prefault("6h"),
+  /** The first wait after a process could not be started; it doubles with every further failure. Default 250ms. */
+  restart_backoff: duration().prefault("250ms"),
+  /** The longest wait between two starts that fail. Default 30s. */
+  restart_backoff_max: duration().prefault("30s"),
+  /** The least time between two heartbeats. Default 50ms. */
+  heartbeat_gap: duration().prefault("50ms"),
+  /** Outcomes that are kept until the registry has acknowledged them; beyond that the oldest is dropped. Default 100000. */
+  outcomes_max: z.int().min(10_000).max(10_000_000).default(100_000),
+});
+
+export type WorkerSettings = z.output<typeof workerSettings>;

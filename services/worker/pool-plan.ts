@@ -1,0 +1,143 @@
+// What a pool of agent processes should do next. Pure: a view in, actions out; asked again after everything that happens.
+
+export type Phase =
+  /** The process starts and opens its first session. */
+  | "starting"
+  /** Has a session that is ready for a prompt. */
+  | "ready"
+  /** Runs a prompt. */
+  | "busy"
+  /** Between two prompts: closes a session and opens the next. */
+  | "preparing"
+  /** Is being ended. */
+  | "stopping";
+
+export interface MemberView {
+  readonly id: number;
+  readonly phase: Phase;
+  /** The model of the process or of its ready session, by the agent's name. */
+  readonly model: string;
+  /** Prompts that it ran. */
+  readonly turns: number;
+  readonly startedAtMs: number;
+  /** When it last became ready. */
+  readonly readyAtMs: number;
+}
+
+export interface WaiterView {
+  readonly id: number;
+  readonly model: string;
+}
+
+export interface PoolView {
+  readonly nowMs: number;
+  /** Prompts at a time, and so processes. */
+  readonly slots: number;
+  /** Processes that are kept. */
+  readonly processesMin: number;
+  readonly members: readonly MemberView[];
+  /** First come, first served. */
+  readonly waiters: readonly WaiterView[];
+  /** Whether a process has the model that it was started with. */
+  readonly modelAtStart: boolean;
+  /** The model for a process that nobody asked for. */
+  readonly defaultModel: string;
+  /** Processes that may be started now; 0 while backing off or draining. */
+  readonly startsAllowed: number;
+  readonly turnsMax: number;
+  readonly ageMaxMs: number;
+  readonly idleMaxMs: number;
+}
+
+export type PoolAction =
+  | { readonly kind: "assign"; readonly waiter: number; readonly member: number }
+  | { readonly kind: "start"; readonly model: string }
+  | { readonly kind: "stop"; readonly member: number; readonly why: string };
+
+export function planPool(view: PoolView): PoolAction[] {
+  const assignments = assign(view);
+  const taken = new Set(assignments.map(({ member }) => member));
+  const served = new Set(assignments.map(({ waiter }) => waiter));
+  const rest: Rest = {
+    view,
+    idle: view.members.filter(({ id, phase }) => phase === "ready" && !taken.has(id)),
+    waiting: view.waiters.filter(({ id }) => !served.has(id)),
+    living: view.members.filter(({ phase }) => phase !== "stopping"),
+  };
+  return [...assignments, ...(rest.waiting.length > 0 ? grow(rest) : tend(rest))];
+}
+
+interface Rest {
+  readonly view: PoolView;
+  readonly idle: readonly MemberView[];
+  readonly waiting: readonly WaiterView[];
+  readonly living: readonly MemberView[];
+}
+
+type Assignment = Extract<PoolAction, { kind: "assign" }>;
+
+/** Gives ready processes to waiting prompts, the one used last first, so that the others can go when they are not needed. */
+function assign({ members, waiters, modelAtStart }: PoolView): Assignment[] {
+  const ready = members.filter(({ phase }) => phase === "ready").sort((a, b) => b.readyAtMs - a.readyAtMs);
+  const assignments: Assignment[] = [];
+  for (const waiter of waiters) {
+    if (ready.length === 0) break;
+    const same = ready.findIndex(({ model }) => model === waiter.model);
+    const index = same === -1 && !modelAtStart ? 0 : same;
+    const [member] = index === -1 ? [] : ready.splice(index, 1);
+    if (member) assignments.push({ kind: "assign", waiter: waiter.id, member: member.id });
+  }
+  return assignments;
+}
+
+/** Prompts wait: starts processes for those that no process on its way will take, and makes room where another model holds it. */
+function grow({ view, idle, waiting, living }: Rest): PoolAction[] {
+  const coming = living.filter(({ phase }) => phase === "starting" || phase === "preparing").map(({ model }) => model);
+  const actions: PoolAction[] = [];
+  const others = [...idle];
+  let count = living.length;
+  let starts = view.startsAllowed;
+  for (const { model } of waiting) {
+    const index = view.modelAtStart ? coming.indexOf(model) : coming.length - 1;
+    if (index >= 0) {
+      coming.splice(index, 1);
+    } else if (count < view.slots && starts > 0) {
+      actions.push({ kind: "start", model });
+      count += 1;
+      starts -= 1;
+    } else if (count >= view.slots && others.length > 0) {
+      const victim = others.shift();
+      if (victim) actions.push({ kind: "stop", member: victim.id, why: "another model is asked for" });
+    }
+  }
+  return actions;
+}
+
+/** Nobody waits: keeps the minimum, replaces what is worn, ends what is not needed. */
+function tend({ view, idle, living }: Rest): PoolAction[] {
+  if (living.length < view.processesMin) {
+    return view.startsAllowed > 0 ? [{ kind: "start", model: view.defaultModel }] : [];
+  }
+  const worn = living.filter((member) => isWorn(member, view));
+  const fresh = living.length - worn.length;
+  const [tired] = idle.filter((member) => isWorn(member, view));
+  if (tired) {
+    // The replacement comes first, so that a prompt finds a process at any time.
+    const replaced =
+      fresh >= view.processesMin &&
+      (fresh === 0 || living.some((each) => each.phase === "ready" && !worn.includes(each)));
+    if (replaced) return [{ kind: "stop", member: tired.id, why: "it has run long enough" }];
+    if (fresh < view.processesMin && view.startsAllowed > 0) return [{ kind: "start", model: tired.model }];
+    return [];
+  }
+  const spare = living.length - view.processesMin;
+  return idle
+    .filter(({ readyAtMs }) => view.nowMs - readyAtMs >= view.idleMaxMs)
+    .sort((a, b) => a.readyAtMs - b.readyAtMs)
+    .slice(0, Math.max(0, spare))
+    .map(({ id }) => ({ kind: "stop", member: id, why: "nothing to do" }));
+}
+
+function isWorn(member: MemberView, { turnsMax, ageMaxMs, nowMs }: PoolView): boolean {
+  return member.turns >= turnsMax || nowMs - member.startedAtMs >= ageMaxMs;
+}

@@ -1,0 +1,65 @@
+// Which processes belong to an agent, wherever they went: by parentage, and by a variable in their environment that every descendant
+// inherits, also one that left the process group. Linux only; elsewhere nothing is found, and the process group has to do.
+import { readdir, readFile } from "node:fs/promises";
+
+/** Every agent process has this variable; its value is unique to the process: WORKERTAG.NUMBER. */
+export const tagVariable = "DRAWBRIDGE_AGENT";
+
+/** A process, told apart from a later one with the same number by the time of its start. */
+export interface ProcessIdentity {
+  readonly pid: number;
+  readonly startTime: string;
+}
+
+interface ProcessEntry extends ProcessIdentity {
+  readonly parent: number;
+}
+
+/** Living processes that descend from `root` or carry `tag`, `root` itself excepted. */
+export async function findDescendants(root: number | undefined, tag: string): Promise<ProcessIdentity[]> {
+  const entries = await processTable();
+  const family = new Set<number>(root === undefined ? [] : [root]);
+  // A child may stand before its parent in the table, so read on until nothing is added.
+  for (let size = 0; size !== family.size; ) {
+    size = family.size;
+    for (const entry of entries) if (family.has(entry.parent)) family.add(entry.pid);
+  }
+  const found: ProcessIdentity[] = [];
+  for (const entry of entries) {
+    if (entry.pid === root || entry.pid === process.pid) continue;
+    if (family.has(entry.pid) || (await carriesTag(entry.pid, tag))) found.push(entry);
+  }
+  return found;
+}
+
+/** Whether exactly this process still lives. */
+export async function isAlive({ pid, startTime }: ProcessIdentity): Promise<boolean> {
+  return (await readProcess(pid))?.startTime === startTime;
+}
+
+async function processTable(): Promise<ProcessEntry[]> {
+  const names = await readdir("/proc").catch(() => []);
+  const entries: ProcessEntry[] = [];
+  for (const name of names) {
+    if (!/^\d+$/.test(name)) continue;
+    const entry = await readProcess(Number(name));
+    if (entry) entries.push(entry);
+  }
+  return entries;
+}
+
+/** undefined: it is gone, or dead and not yet collected. */
+async function readProcess(pid: number): Promise<ProcessEntry | undefined> {
+  const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
+  // The command's name stands in parentheses and may contain anything, so the fields are counted from its end.
+  const [state, parent, ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const startTime = rest[17];
+  if (!startTime || state === "Z" || state === "X") return undefined;
+  return { pid, parent: Number(parent), startTime };
+}
+
+async function carriesTag(pid: number, tag: string): Promise<boolean> {
+  // Another user's environment cannot be read, and is not an agent's.
+  const environment = await readFile(`/proc/${pid}/environ`, "latin1").catch(() => "");
+  return `\0${environment}`.includes(`\0${tagVariable}=${tag}\0`);
+}

@@ -1,0 +1,124 @@
+// A stateless conversation as one ACP prompt. Agents keep history by themselves and take one user message, so earlier messages become a
+// transcript whose delimiters carry a mark that no message contains.
+import type { ContentBlock } from "@agentclientprotocol/sdk/unstable";
+import { type ContentPart, type Message, Role } from "#gen/drawbridge/v1/prompt";
+import { DrawbridgeError } from "../kit/errors.ts";
+
+export interface PromptTextOptions {
+  /** Whether the agent advertised images. */
+  readonly takesImages: boolean;
+}
+
+/** UNSUPPORTED_CONTENT if there is an image and the agent takes none. */
+export function promptBlocks(messages: readonly Message[], options: PromptTextOptions): ContentBlock[] {
+  refuseImages(messages, options);
+  const instructions = messages.filter(isInstruction);
+  const conversation = messages.filter((message) => !isInstruction(message));
+  const [only] = conversation;
+  if (messages.length === 1 && only?.role === Role.USER) return partBlocks(only.parts);
+  const last = conversation.at(-1)?.role === Role.USER ? conversation.at(-1) : undefined;
+  const history = last ? conversation.slice(0, -1) : conversation;
+  const mark = unusedMark(messages);
+  return mergeText([
+    ...instructionBlocks(instructions, mark),
+    ...historyBlocks(history, mark),
+    ...(last ? lastBlocks(last, history.length > 0) : [textBlock(continuation(history))]),
+  ]);
+}
+
+function isInstruction(message: Message): boolean {
+  return message.role === Role.SYSTEM || message.role === Role.DEVELOPER;
+}
+
+function refuseImages(messages: readonly Message[], { takesImages }: PromptTextOptions): void {
+  if (takesImages || !messages.some(({ parts }) => parts.some(({ part }) => part.case === "image"))) return;
+  throw new DrawbridgeError(
+    "UNSUPPORTED_CONTENT",
+    "This model's agent takes no images. Send text only, or use another model.",
+  );
+}
+
+function instructionBlocks(messages: readonly Message[], mark: string): ContentBlock[] {
+  if (messages.length === 0) return [];
+  return [
+    textBlock(`Instructions of the application, which you follow in your answer (between the lines marked ${mark}):\n`),
+    textBlock(`=== INSTRUCTIONS ${mark} ===\n`),
+    ...messages.flatMap((message, index) => [...(index > 0 ? [textBlock("\n\n")] : []), ...partBlocks(message.parts)]),
+    textBlock(`\n=== END OF INSTRUCTIONS ${mark} ===\n\n`),
+  ];
+}
+
+function historyBlocks(messages: readonly Message[], mark: string): ContentBlock[] {
+  if (messages.length === 0) return [];
+  return [
+    textBlock(`The conversation so far (each message stands between lines marked ${mark}):\n`),
+    ...messages.flatMap((message) => [
+      textBlock(`=== ${author(message)} ${mark} ===\n`),
+      ...partBlocks(message.parts),
+      ...message.toolCalls.map((call) =>
+        textBlock(`\n[called tool ${call.name} (${call.id}) with ${call.argumentsJson}]`),
+      ),
+      textBlock("\n"),
+    ]),
+    textBlock(`=== END OF CONVERSATION ${mark} ===\n\n`),
+  ];
+}
+
+function lastBlocks(message: Message, afterHistory: boolean): ContentBlock[] {
+  const lead = afterHistory ? [textBlock("Answer the user's next message:\n\n")] : [];
+  return [...lead, ...partBlocks(message.parts)];
+}
+
+function continuation(history: readonly Message[]): string {
+  const role = history.at(-1)?.role;
+  if (role === Role.TOOL) return "Answer the user with the tool's result.";
+  if (role === Role.ASSISTANT) return "Continue the assistant's last message from where it ends.";
+  return "Answer as the instructions say.";
+}
+
+function author(message: Message): string {
+  const name = message.name ? ` (${message.name.replaceAll(/[^\p{L}\p{N} ._-]/gu, "_")})` : "";
+  if (message.role === Role.ASSISTANT) return `ASSISTANT${name}`;
+  if (message.role === Role.TOOL) return `RESULT OF TOOL CALL ${message.toolCallId.replaceAll(/[^\w.-]/g, "_")}`;
+  return `USER${name}`;
+}
+
+function partBlocks(parts: readonly ContentPart[]): ContentBlock[] {
+  return parts.flatMap(({ part }): ContentBlock[] => {
+    if (part.case === "text") return [textBlock(part.value)];
+    if (part.case !== "image") return [];
+    const { mediaType, data } = part.value;
+    return [{ type: "image", mimeType: mediaType, data: Buffer.from(data).toString("base64") }];
+  });
+}
+
+function textBlock(text: string): ContentBlock {
+  return { type: "text", text };
+}
+
+function mergeText(blocks: readonly ContentBlock[]): ContentBlock[] {
+  const merged: ContentBlock[] = [];
+  for (const block of blocks) {
+    const last = merged.at(-1);
+    if (block.type === "text" && last?.type === "text") merged[merged.length - 1] = textBlock(last.text + block.text);
+    else merged.push(block);
+  }
+  return merged;
+}
+
+/** A word for the delimiters that stands in no message, so that no message can end its own section. The same messages give the same one. */
+function unusedMark(messages: readonly Message[]): string {
+  const texts = messages.flatMap(({ parts, toolCalls }) => [
+    ...parts.flatMap(({ part }) => (part.case === "text" ? [part.value] : [])),
+    ...toolCalls.flatMap((call) => [call.id, call.name, call.argumentsJson]),
+  ]);
+  const used = new Set(texts.flatMap((text) => [...text.matchAll(/#(\d{1,9})/g)].map((match) => Number(match[1]))));
+  let number = 1;
+  while (used.has(number)) number += 1;
+  return `#${number}`;
+}
+
+/** The text of a prompt, for counting. */
+export function promptText(blocks: readonly ContentBlock[]): string {
+  return blocks.map((block) => (block.type === "text" ? block.text : "")).join("");
+}

@@ -1,0 +1,338 @@
+// An ACP agent for tests and benchmarks that does what the prompt asks, faults included. It speaks the protocol by hand, so that it can
+// break it.
+//
+// Instructions are a JSON object in the prompt's text: the LAST object that begins with {"do": counts, so a test puts it into the last user
+// message and everything before it is ignored. A prompt without one is answered "ok". Fields:
+//
+//   do            what to do:
+//                   "answer" (default)      `chunks` chunks, then end_turn
+//                   "die"                   `chunks` chunks, then the process exits with `code` (default 1)
+//                   "hang"                  `chunks` chunks, then nothing; answers a cancel
+//                   "ignore_cancel"         `chunks` chunks, then nothing, whatever comes (SIGTERM too)
+//                   "noise"                 an answer with lines between the chunks that are no JSON, and stray frames
+//                   "long_line"             a line of `bytes` (default 3000000), then an answer
+//                   "split_utf8"            an answer ("text", default with many-byte characters) written byte by byte
+//                   "split_surrogates"      an answer whose chunks end inside of characters outside the basic plane
+//                   "error"                 `chunks` chunks, then an error answer: `code` (default -32603), `message`, `data`
+//                   "empty"                 end_turn without content or usage
+//                   "spawn"                 starts a grandchild in its own session that lives on, then an answer
+//                   "permission"            asks for a permission, then answers with its outcome as text
+//                   "environment"           answers with its environment and directory, as JSON
+//                   "echo"                  answers with the prompt's text
+//                   "stderr"                writes `message` to standard error, then an answer
+//                   "late"                  an answer, then more updates for the session after it
+//                   "hold_stdout"           starts a grandchild that holds standard output, then exits with `code`
+//   chunks        how many (default 3 for "answer", 0 for faults)
+//   size          characters of a chunk (default 8), or `text`: the chunk itself
+//   pause_ms      between chunks (default 0)
+//   delay_ms      before the first chunk (default 0)
+//   thoughts      chunks of reasoning before the text (default 0)
+//   stop_reason   of the answer (default "end_turn")
+//   usage         the answer's usage object; "none": no usage (default: none)
+//   meta          the answer's _meta
+//   credits       sent as _kiro.dev/metadata after the answer
+//
+// Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
+// --no-close (session/close is not advertised), --stderr TEXT (at the start), --models a,b (offered as a config option).
+import { spawn } from "node:child_process";
+import { createInterface } from "node:readline";
+import { setTimeout as delay } from "node:timers/promises";
+
+interface Instruction {
+  readonly do?: string;
+  readonly chunks?: number;
+  readonly size?: number;
+  readonly text?: string;
+  readonly pause_ms?: number;
+  readonly delay_ms?: number;
+  readonly thoughts?: number;
+  readonly stop_reason?: string;
+  readonly usage?: unknown;
+  readonly meta?: unknown;
+  readonly credits?: number;
+  readonly code?: number;
+  readonly message?: string;
+  readonly data?: unknown;
+  readonly bytes?: number;
+}
+
+interface Incoming {
+  readonly id?: number | string;
+  readonly method?: string;
+  readonly params?: Record<string, unknown>;
+  readonly result?: unknown;
+}
+
+const args = process.argv.slice(2);
+const option = (name: string): string | undefined => {
+  const index = args.indexOf(`--${name}`);
+  return index === -1 ? undefined : (args[index + 1] ?? "");
+};
+
+class Failure extends Error {
+  readonly code: number;
+  readonly data: unknown;
+  constructor(code: number, message: string, data?: unknown) {
+    super(message);
+    this.code = code;
+    this.data = data;
+  }
+}
+
+/** Sessions with the function that cancels their turn. */
+const sessions = new Map<string, () => void>();
+const permissions = new Map<number, (result: unknown) => void>();
+let sessionCount = 0;
+let requestCount = 1_000;
+let model = option("models")?.split(",")[0];
+
+function writeRaw(text: string | Uint8Array): Promise<void> {
+  return new Promise((resolve) => {
+    if (process.stdout.write(text)) resolve();
+    else process.stdout.once("drain", resolve);
+  });
+}
+
+function send(message: Record<string, unknown>): Promise<void> {
+  return writeRaw(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+}
+
+function chunk(sessionId: string, text: string, kind = "agent_message_chunk"): Promise<void> {
+  const update = { sessionUpdate: kind, content: { type: "text", text } };
+  return send({ method: "session/update", params: { sessionId, update } });
+}
+
+function instructionIn(text: string): Instruction {
+  const start = text.lastIndexOf('{"do":');
+  if (start === -1) return { do: "answer", chunks: 1, text: "ok" };
+  for (let end = text.indexOf("}", start); end !== -1; end = text.indexOf("}", end + 1)) {
+    try {
+      return JSON.parse(text.slice(start, end + 1)) as Instruction;
+    } catch {
+      // The object has inner braces: it ends further on.
+    }
+  }
+  throw new Failure(-32602, "the instruction is no JSON object");
+}
+
+function textOf(params: Record<string, unknown>): string {
+  const blocks = (params["prompt"] ?? []) as { type: string; text?: string }[];
+  return blocks.map((block) => block.text ?? `[${block.type}]`).join("");
+}
+
+function piece(instruction: Instruction, index: number): string {
+  if (instruction.text !== undefined) return instruction.text;
+  const word = `w${index} `;
+  return word.repeat(Math.ceil((instruction.size ?? 8) / word.length)).slice(0, instruction.size ?? 8);
+}
+
+interface Turn {
+  readonly sessionId: string;
+  readonly instruction: Instruction;
+  readonly text: string;
+  readonly signal: AbortSignal;
+}
+
+async function say({ sessionId, instruction, signal }: Turn, fallback: number): Promise<void> {
+  if (instruction.delay_ms) await pause(instruction.delay_ms, signal);
+  for (let index = 0; index < (instruction.thoughts ?? 0); index++) {
+    await chunk(sessionId, piece(instruction, index), "agent_thought_chunk");
+  }
+  for (let index = 0; index < (instruction.chunks ?? fallback) && !signal.aborted; index++) {
+    await chunk(sessionId, piece(instruction, index));
+    if (instruction.pause_ms) await pause(instruction.pause_ms, signal);
+  }
+}
+
+async function pause(ms: number, signal: AbortSignal): Promise<void> {
+  await delay(ms, undefined, { signal }).catch(() => {});
+}
+
+function untilCancelled(signal: AbortSignal): Promise<void> {
+  return new Promise((resolve) => {
+    if (signal.aborted) resolve();
+    signal.addEventListener("abort", () => resolve(), { once: true });
+  });
+}
+
+const forever = new Promise<never>(() => {});
+
+function spawnSurvivor(stdout: "ignore" | "inherit"): void {
+  const child = spawn(process.execPath, ["-e", "process.on('SIGTERM', () => {}); setInterval(() => {}, 1000)"], {
+    detached: true,
+    stdio: ["ignore", stdout, "ignore"],
+  });
+  child.unref();
+}
+
+const actions: Record<string, (turn: Turn) => Promise<void>> = {
+  answer: (turn) => say(turn, 3),
+  async die(turn) {
+    await say(turn, 0);
+    process.exit(turn.instruction.code ?? 1);
+  },
+  async hang(turn) {
+    await say(turn, 0);
+    await untilCancelled(turn.signal);
+  },
+  async ignore_cancel(turn) {
+    process.on("SIGTERM", () => {});
+    await say({ ...turn, signal: new AbortController().signal }, 0);
+    await forever;
+  },
+  async noise(turn) {
+    await writeRaw('warning: this is no JSON\n\n{"half": \n[1,2,3]\n');
+    await chunk("another session", "not for you");
+    await send({ id: 424_242, result: {} });
+    await send({
+      method: "session/update",
+      params: { sessionId: turn.sessionId, update: { sessionUpdate: "unheard_of" } },
+    });
+    await send({ method: "_vendor/hello", params: {} });
+    await say(turn, 3);
+  },
+  async long_line(turn) {
+    await chunk(turn.sessionId, "x".repeat(turn.instruction.bytes ?? 3_000_000));
+    await say(turn, 3);
+  },
+  async split_utf8(turn) {
+    const text = turn.instruction.text ?? "naïve — 漢字 😀";
+    const update = { sessionUpdate: "agent_message_chunk", content: { type: "text", text } };
+    const params = { sessionId: turn.sessionId, update };
+    const line = Buffer.from(`${JSON.stringify({ jsonrpc: "2.0", method: "session/update", params })}\n`);
+    for (let index = 0; index < line.length; index++) {
+      await writeRaw(line.subarray(index, index + 1));
+      if (index % 16 === 0) await delay(1);
+    }
+  },
+  async split_surrogates(turn) {
+    for (const unit of "a😀b😀c".split("")) await chunk(turn.sessionId, unit);
+  },
+  async error(turn) {
+    await say(turn, 0);
+    const { code, message, data } = turn.instruction;
+    throw new Failure(code ?? -32603, message ?? "Internal error", data);
+  },
+  empty: async () => {},
+  async spawn(turn) {
+    spawnSurvivor("ignore");
+    await say(turn, 3);
+  },
+  async hold_stdout(turn) {
+    await say(turn, 0);
+    spawnSurvivor("inherit");
+    process.exit(turn.instruction.code ?? 1);
+  },
+  async permission(turn) {
+    const id = requestCount++;
+    const answered = new Promise<unknown>((resolve) => permissions.set(id, resolve));
+    const options = [
+      { optionId: "yes", name: "Allow", kind: "allow_once" },
+      { optionId: "no", name: "Reject", kind: "reject_once" },
+    ];
+    const toolCall = { toolCallId: "1", title: "rm -rf" };
+    await send({ id, method: "session/request_permission", params: { sessionId: turn.sessionId, toolCall, options } });
+    await chunk(turn.sessionId, JSON.stringify(await answered));
+  },
+  async environment(turn) {
+    await chunk(turn.sessionId, JSON.stringify({ env: process.env, cwd: process.cwd(), model }));
+  },
+  async echo(turn) {
+    await chunk(turn.sessionId, turn.text);
+  },
+  async stderr(turn) {
+    process.stderr.write(`${turn.instruction.message ?? "something"}\n`);
+    await delay(20);
+    await say(turn, 3);
+  },
+  late: (turn) => say(turn, 3),
+};
+
+async function prompt(params: Record<string, unknown>): Promise<Record<string, unknown>> {
+  const sessionId = String(params["sessionId"]);
+  if (!sessions.has(sessionId)) throw new Failure(-32002, "Session not found");
+  const text = textOf(params);
+  const instruction = instructionIn(text);
+  const cancel = new AbortController();
+  sessions.set(sessionId, () => cancel.abort());
+  const action = actions[instruction.do ?? "answer"];
+  if (!action) throw new Failure(-32602, `unknown instruction "${instruction.do}"`);
+  await action({ sessionId, instruction, text, signal: cancel.signal });
+  if (cancel.signal.aborted) return { stopReason: "cancelled" };
+  if (instruction.do === "late") {
+    setTimeout(() => {
+      void chunk(sessionId, "too late");
+    }, 5);
+  }
+  if (instruction.credits !== undefined) {
+    const meteringUsage = [{ value: instruction.credits, unit: "credit", unitPlural: "credits" }];
+    setTimeout(() => {
+      void send({
+        method: "_kiro.dev/metadata",
+        params: { sessionId: "another session", meteringUsage: [{ value: 99, unit: "credit" }] },
+      });
+      void send({ method: "_kiro.dev/metadata", params: { sessionId, meteringUsage } });
+    }, 20);
+  }
+  const { usage, meta } = instruction;
+  return {
+    stopReason: instruction.stop_reason ?? "end_turn",
+    ...(usage === undefined || usage === "none" ? {} : { usage }),
+    ...(meta === undefined ? {} : { _meta: meta }),
+  };
+}
+
+function configOptions(): Record<string, unknown> {
+  const models = option("models")?.split(",");
+  if (!models) return {};
+  const options = models.map((value) => ({ value, name: value.toUpperCase() }));
+  return {
+    configOptions: [{ id: "llm", name: "Model", category: "model", type: "select", currentValue: model, options }],
+  };
+}
+
+const methods: Record<string, (params: Record<string, unknown>) => Promise<Record<string, unknown>>> = {
+  async initialize() {
+    if (option("crash") === "initialize") process.exit(3);
+    await delay(Number(option("start-delay-ms") ?? 0));
+    const sessionCapabilities = args.includes("--no-close") ? {} : { close: {} };
+    return { protocolVersion: 1, agentCapabilities: { sessionCapabilities }, authMethods: [] };
+  },
+  async "session/new"() {
+    if (option("crash") === "session") process.exit(4);
+    const code = option("fail-session");
+    if (code !== undefined) throw new Failure(Number(code), args[args.indexOf("--fail-session") + 2] ?? "failed");
+    const sessionId = `session-${++sessionCount}`;
+    sessions.set(sessionId, () => {});
+    return { sessionId, ...configOptions() };
+  },
+  async "session/close"(params) {
+    sessions.delete(String(params["sessionId"]));
+    return {};
+  },
+  async "session/set_config_option"(params) {
+    model = String(params["value"]);
+    return configOptions();
+  },
+  "session/prompt": prompt,
+};
+
+async function serve({ id, method, params, result }: Incoming): Promise<void> {
+  if (method === undefined) return permissions.get(Number(id))?.(result);
+  if (method === "session/cancel") return sessions.get(String(params?.["sessionId"]))?.();
+  if (id === undefined) return;
+  try {
+    const handler = methods[method];
+    if (!handler) throw new Failure(-32601, "Method not found");
+    await send({ id, result: await handler(params ?? {}) });
+  } catch (error) {
+    const { code, data, message } = error instanceof Failure ? error : new Failure(-32603, String(error));
+    await send({ id, error: { code, message, ...(data === undefined ? {} : { data }) } });
+  }
+}
+
+const complaint = option("stderr");
+if (complaint !== undefined) process.stderr.write(`${complaint}\n`);
+createInterface({ input: process.stdin })
+  .on("line", (line) => void serve(JSON.parse(line) as Incoming))
+  .on("close", () => process.exit(0));
