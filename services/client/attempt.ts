@@ -1,0 +1,143 @@
+// One attempt: a lease, the worker's stream, and the report of how it ended.
+import type { PromptEvent } from "#gen/drawbridge/v1/prompt";
+import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
+import type { Outcome } from "#gen/drawbridge/v1/usage";
+import type { PromptResponse } from "#gen/drawbridge/v1/worker_service";
+import type { Clock } from "../kit/clock.ts";
+import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
+import type { Log } from "../kit/log.ts";
+import type { RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
+import { observedOutcome, outcomeOf, withOutcome } from "./outcome.ts";
+
+export interface AttemptOptions {
+  readonly lease: Lease;
+  readonly request: RunRequest;
+  readonly scheduler: SchedulerCalls;
+  readonly worker: WorkerCalls;
+  /** When the whole request is over, by the monotonic clock. */
+  readonly deadline: number;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly settings: AttemptSettings;
+}
+
+export interface AttemptSettings {
+  /** After a cancel, time for the worker to tell how the attempt ended, in ms. */
+  readonly cancelBoundMs: number;
+  /** Time for one try of a report, in ms. */
+  readonly reportTimeoutMs: number;
+}
+
+/** What one attempt has shown so far. */
+interface Progress {
+  content: boolean;
+  inputTokens: bigint;
+  outputTokens: bigint;
+  outcome: Outcome | undefined;
+}
+
+/**
+ * Yields the worker's batches, the first with content (or the end) in it; what came before is put in front of it, so that nothing is told of
+ * an attempt that may still move on. Throws a DrawbridgeError that carries the outcome. Reports the lease before it ends, either way.
+ */
+export async function* runAttempt(options: AttemptOptions): AsyncGenerator<PromptResponse, void, undefined> {
+  const { lease, request, clock } = options;
+  const progress: Progress = { content: false, inputTokens: 0n, outputTokens: 0n, outcome: undefined };
+  const call = new AbortController();
+  using _cancelling = cancelOnAbort(options, call);
+  try {
+    yield* batches(options, progress, call.signal);
+    if (!progress.outcome)
+      throw new DrawbridgeError("WORKER_UNREACHABLE", "The worker ended its answer without an end.");
+  } catch (error) {
+    const failure = asDrawbridgeError(error);
+    progress.outcome ??=
+      outcomeOf(error) ?? observedOutcome(lease, progress, failure, request.signal.aborted, clock.now());
+    throw withOutcome(error, progress.outcome);
+  } finally {
+    call.abort();
+    // A consumer that stops reading has left, whatever the worker says later.
+    const gone = new DrawbridgeError("CANCELLED", "The caller stopped reading.");
+    progress.outcome ??= observedOutcome(lease, progress, gone, true, clock.now());
+    await report(options, progress.outcome);
+  }
+}
+
+async function* batches(
+  { worker, lease, request, deadline, clock }: AttemptOptions,
+  progress: Progress,
+  signal: AbortSignal,
+): AsyncGenerator<PromptResponse, void, undefined> {
+  const early: PromptEvent[] = [];
+  const { requestId, prompt } = request;
+  const { attemptId, accountId, workerIncarnation } = lease;
+  const responses = worker.prompt(
+    { requestId, attemptId, accountId, workerIncarnation, prompt },
+    { signal, timeoutMs: Math.max(1, deadline - clock.monotonic()) },
+  );
+  for await (const response of responses) {
+    observe(response, progress);
+    if (!progress.content && !progress.outcome) {
+      early.push(...response.events);
+      continue;
+    }
+    if (early.length > 0) response.events.unshift(...early.splice(0));
+    yield response;
+    if (progress.outcome) return;
+  }
+}
+
+function observe(response: PromptResponse, progress: Progress): void {
+  if (response.outputTokens > progress.outputTokens) progress.outputTokens = response.outputTokens;
+  for (const { event } of response.events) {
+    switch (event.case) {
+      case "started":
+        progress.inputTokens = event.value.inputTokensEstimate;
+        break;
+      case "text":
+      case "reasoning":
+      case "toolCall":
+        progress.content = true;
+        break;
+      case "finished":
+        progress.outcome = event.value.outcome;
+        break;
+      default:
+    }
+  }
+}
+
+/** When the caller leaves, the worker is asked to end the turn, so that it tells what was produced; if it does not, the call is aborted. */
+function cancelOnAbort(
+  { request, lease, worker, clock, log, settings }: AttemptOptions,
+  call: AbortController,
+): Disposable {
+  let bound: Disposable | undefined;
+  const cancel = () => {
+    bound = clock.after(settings.cancelBoundMs, () => call.abort());
+    worker
+      .cancelPrompt({ attemptId: lease.attemptId }, { timeoutMs: settings.cancelBoundMs, signal: call.signal })
+      .catch((error: unknown) => {
+        if (call.signal.aborted) return;
+        log.warn({ err: error, attempt_id: lease.attemptId }, "cancel did not reach the worker");
+        call.abort();
+      });
+  };
+  if (request.signal.aborted) cancel();
+  else request.signal.addEventListener("abort", cancel, { once: true });
+  return {
+    [Symbol.dispose]() {
+      request.signal.removeEventListener("abort", cancel);
+      bound?.[Symbol.dispose]();
+    },
+  };
+}
+
+/** Tells the scheduler how the lease ended. Where that fails, the worker's own report or the lease's expiry settles it. */
+async function report({ scheduler, settings, log }: AttemptOptions, outcome: Outcome): Promise<void> {
+  try {
+    await scheduler.report({ outcome }, { timeoutMs: settings.reportTimeoutMs });
+  } catch (error) {
+    log.warn({ err: error, attempt_id: outcome.attemptId }, "lease could not be reported");
+  }
+}

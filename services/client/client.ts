@@ -1,0 +1,117 @@
+// The fleet client: attempts, one after another, until one has content or none is left to try.
+import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
+import type { PromptResponse } from "#gen/drawbridge/v1/worker_service";
+import type { Clock } from "../kit/clock.ts";
+import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
+import type { Log } from "../kit/log.ts";
+import { newId } from "../kit/random.ts";
+import { type AttemptSettings, runAttempt } from "./attempt.ts";
+import type { FleetClient, RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
+import { outcomeOf } from "./outcome.ts";
+import { createRetryBudget, nextStep, type RetryBudget } from "./retry-policy.ts";
+
+export interface FleetClientSettings extends AttemptSettings {
+  /** Attempts for one request, the first included. */
+  readonly attemptsMax: number;
+  /** Retries, as a share of the requests. */
+  readonly retryShare: number;
+  /** Retries beyond that share in a burst. */
+  readonly retryBurst: number;
+}
+
+export const defaultFleetClientSettings: FleetClientSettings = {
+  attemptsMax: 3,
+  retryShare: 0.2,
+  retryBurst: 10,
+  cancelBoundMs: 5_000,
+  reportTimeoutMs: 5_000,
+};
+
+export interface FleetClientDependencies {
+  readonly scheduler: SchedulerCalls;
+  /** The worker at an address. */
+  readonly worker: (address: string) => WorkerCalls;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly settings?: Partial<FleetClientSettings>;
+}
+
+export function createFleetClient(dependencies: FleetClientDependencies): FleetClient {
+  const settings = { ...defaultFleetClientSettings, ...dependencies.settings };
+  const budget = createRetryBudget({ share: settings.retryShare, burst: settings.retryBurst });
+  return { run: (request) => run({ ...dependencies, settings, budget }, request) };
+}
+
+interface Context extends FleetClientDependencies {
+  readonly settings: FleetClientSettings;
+  readonly budget: RetryBudget;
+}
+
+/** What was tried for a request. */
+interface Tried {
+  attempts: number;
+  accounts: string[];
+  /** The last failure, and whether its account may be tried again. */
+  failure: DrawbridgeError | undefined;
+  again: boolean;
+}
+
+async function* run(context: Context, request: RunRequest): AsyncGenerator<PromptResponse, void, undefined> {
+  const { clock, settings, budget } = context;
+  const deadline = clock.monotonic() + request.timeoutMs;
+  const tried: Tried = { attempts: 0, accounts: [], failure: undefined, again: false };
+  budget.earn();
+  for (;;) {
+    const lease = await acquire(context, request, tried, deadline);
+    tried.attempts += 1;
+    let content = false;
+    try {
+      const worker = context.worker(lease.workerAddress);
+      for await (const response of runAttempt({ ...context, lease, request, worker, deadline })) {
+        content = true;
+        yield response;
+      }
+      return;
+    } catch (error) {
+      const failure = asDrawbridgeError(error);
+      const step = nextStep(failure.reason);
+      const over = content || outcomeOf(failure)?.content || request.signal.aborted || step === "stop";
+      if (over || tried.attempts >= settings.attemptsMax || clock.monotonic() >= deadline || !budget.spend())
+        throw failure;
+      tried.accounts.push(lease.accountId);
+      tried.failure = failure;
+      tried.again = step === "again";
+    }
+  }
+}
+
+/** A lease for the next attempt. Where nothing is left to try, the last attempt's failure is the answer. */
+async function acquire(context: Context, request: RunRequest, tried: Tried, deadline: number): Promise<Lease> {
+  try {
+    return await call(context, request, tried.accounts, deadline);
+  } catch (error) {
+    if (!tried.failure || request.signal.aborted) throw error;
+    if (!tried.again) throw tried.failure;
+    // The only accounts left are those whose process failed: a new process may do better.
+    tried.again = false;
+    return await call(context, request, [], deadline).catch(() => {
+      throw tried.failure;
+    });
+  }
+}
+
+async function call(
+  { scheduler, clock }: Context,
+  { requestId, prompt, signal }: RunRequest,
+  excludedAccountIds: string[],
+  deadline: number,
+): Promise<Lease> {
+  const attemptId = newId("att");
+  const timeoutMs = Math.max(1, deadline - clock.monotonic());
+  const { lease } = await scheduler.acquire(
+    { requestId, attemptId, model: prompt.model, excludedAccountIds },
+    { timeoutMs, signal },
+  );
+  if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");
+  return lease;
+}

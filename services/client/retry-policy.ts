@@ -1,0 +1,50 @@
+// Which failures of an attempt move on to another account, and how many retries an outage may cost.
+import type { Reason } from "../kit/errors.ts";
+
+/**
+ * What to do after an attempt failed before content. `move`: another account may do better. `again`: the fault was the process, not the account,
+ * so that the same account may do better too. Reasons that are not here end the request: trying elsewhere would fail the same way.
+ */
+const afterFailure: Partial<Record<Reason, "move" | "again">> = {
+  QUEUE_FULL: "move",
+  DRAINING: "move",
+  LEASE_INVALID: "again",
+  NOT_FOUND: "move",
+  AGENT_CRASHED: "again",
+  AGENT_PROTOCOL: "again",
+  WORKER_UNREACHABLE: "again",
+  AGENT_ERROR: "move",
+  AGENT_UNAUTHENTICATED: "move",
+  AGENT_RATE_LIMITED: "move",
+  AGENT_USAGE_LIMIT: "move",
+  INTERNAL: "move",
+};
+
+export function nextStep(reason: Reason): "move" | "again" | "stop" {
+  return afterFailure[reason] ?? "stop";
+}
+
+export interface RetryBudget {
+  /** A request began: it earns a share of a retry. */
+  earn(): void;
+  /** Takes a retry; false: the budget is spent. */
+  spend(): boolean;
+}
+
+/**
+ * Retries are at most a share of the requests, with a burst on top, so that an outage of everything is not multiplied. The idea is that of
+ * Finagle's retry budget (a token bucket that requests fill and retries empty).
+ */
+export function createRetryBudget({ share, burst }: { readonly share: number; readonly burst: number }): RetryBudget {
+  let balance = burst;
+  return {
+    earn() {
+      balance = Math.min(burst, balance + share);
+    },
+    spend() {
+      if (balance < 1) return false;
+      balance -= 1;
+      return true;
+    },
+  };
+}
