@@ -4,6 +4,8 @@ import type { Log } from "./log.ts";
 export interface Running {
   /** Takes no new work, finishes what runs within `graceMs`, and releases everything. */
   stop(graceMs: number): Promise<void>;
+  /** Resolves when the program has ended its work by itself, such as after a drain that was asked for over the network. */
+  readonly ended?: Promise<void>;
 }
 
 export interface LifecycleOptions {
@@ -12,8 +14,6 @@ export interface LifecycleOptions {
   /** Time for work in flight, in ms. */
   readonly graceMs: number;
   readonly log: Log;
-  /** A promise that ends the program as a signal would, such as a drain over the network. */
-  readonly ended?: (running: Running) => Promise<void>;
   /** End when standard input ends: the parent holds its other end, so this is the parent's death. */
   readonly followParent?: boolean;
 }
@@ -47,10 +47,8 @@ export async function runUntilStopped(options: LifecycleOptions): Promise<void> 
   if (options.followParent) process.stdin.on("end", onParentEnd).on("error", onParentEnd).resume();
   try {
     const running = await options.start(starting.signal);
-    options.ended?.(running).then(
-      () => onSignal("finished"),
-      () => onSignal("finished"),
-    );
+    const finished = () => onSignal("finished");
+    void running.ended?.then(finished, finished);
     const cause = await asked;
     options.log.info({ cause, grace_ms: options.graceMs }, "stopping");
     const gentle = running.stop(options.graceMs);

@@ -27,12 +27,7 @@ export interface WorkerProcessOptions {
   readonly log: Log;
 }
 
-export interface RunningWorker extends Running {
-  /** Resolves when a drain has ended all agents. */
-  readonly drained: Promise<void>;
-}
-
-export async function startWorker(options: WorkerProcessOptions): Promise<RunningWorker> {
+export async function startWorker(options: WorkerProcessOptions): Promise<Running> {
   const { log, settings: config, token, spec, directory } = options;
   await using starting = new AsyncDisposableStack();
   const dialer = starting.use(createDialer({ token }));
@@ -69,7 +64,7 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
   log.info({ address, worker: spec.workerId, accounts: spec.accounts.map((each) => each.id) }, "worker listens");
   const resources = starting.move();
   return {
-    drained: app.drained,
+    ended: app.drained,
     async stop(graceMs) {
       await app.drain(graceMs);
       await server.close(1_000);

@@ -22,7 +22,7 @@ import { createRegistryApp } from "../../registry/app.ts";
 import { createSchedulerApp } from "../../scheduler/app.ts";
 import { openState } from "../../state/open.ts";
 import type { State } from "../../state/state.ts";
-import { profileNames } from "../../worker/profiles/index.ts";
+import { builtInAgents } from "../../worker/profiles/index.ts";
 
 export interface UpOptions {
   readonly configuration: Configuration;
@@ -71,7 +71,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
       config: configuration.controller,
       agents: [...options.agents],
       accounts: [...options.accounts],
-      profiles: profileNames,
+      profiles: builtInAgents,
       registry,
       worker,
       driver,
@@ -127,7 +127,7 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(configuration.state, { log }));
-  const access = await ensureAccess({ state, settings: configuration.access, now: systemClock.now() });
+  const access = await ensureAccess({ state, settings: configuration.secrets, now: systemClock.now() });
 
   let internalAddress = "";
   const apps = compose(options, state, starting, () => internalAddress);

@@ -19,7 +19,8 @@ export function createLeaseStore(database: Database, accountChanges: Changes): L
 
     async settle(outcome, now) {
       const settlement = database.transaction(() => settle(database, outcome, now, find(outcome.attemptId)));
-      if (settlement.settled) accountChanges.notify();
+      // Of all the changes of a balance, its end is the one that others act on at once.
+      if (settlement.settled && settlement.credits?.available === 0n) accountChanges.notify();
       return settlement;
     },
 
