@@ -1,18 +1,15 @@
 // The registry, put together.
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
-import { createBackground } from "../kit/background.ts";
 import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import type { State } from "../state/state.ts";
 import type { RegistrySettings } from "./config.ts";
-import { createDirectory } from "./directory.ts";
 import { createHandlers } from "./handlers.ts";
-import { createDirectoryWatch } from "./watch.ts";
 
 export interface RegistryDependencies {
-  readonly state: Pick<State, "workers" | "leases" | "outcomes">;
+  readonly state: State;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: RegistrySettings;
@@ -20,27 +17,33 @@ export interface RegistryDependencies {
 
 export interface RegistryApp extends AsyncDisposable {
   readonly service: ServiceImpl<typeof RegistryService>;
-  /** Begins to prune dead workers and to look for changes for the watchers. */
+  /** Begins to take out workers whose leases ended. */
   start(): Promise<void>;
-  /** Ends all watches, so that a server with open watches can close; their watchers go to another replica. */
-  drain(): void;
 }
 
 export function createRegistryApp({ state, clock, log, config }: RegistryDependencies): RegistryApp {
-  const background = createBackground(log);
   const ending = new AbortController();
-  const directory = createDirectory({ state, clock, log, settings: config });
-  const watch = createDirectoryWatch({ directory: state.workers, clock, log, settings: config });
-  const drain = () => ending.abort(new DrawbridgeError("STATE_UNAVAILABLE", "The registry stops: watch again."));
+  let pruning: Promise<void> | undefined;
   return {
-    service: createHandlers({ directory, watch, settings: config, ending: ending.signal }),
+    service: createHandlers({ state, clock, config, ending: ending.signal }),
     async start() {
-      background.run("directory watch", watch.keep);
+      pruning ??= prune({ state, clock, log, config }, ending.signal);
     },
-    drain,
     async [Symbol.asyncDispose]() {
-      drain();
-      await background[Symbol.asyncDispose]();
+      ending.abort(new DrawbridgeError("STATE_UNAVAILABLE", "The registry stops: watch again."));
+      await pruning;
     },
   };
+}
+
+async function prune({ state, clock, log, config }: RegistryDependencies, signal: AbortSignal): Promise<void> {
+  while (!signal.aborted) {
+    try {
+      for (const worker_id of await state.workers.prune(clock.now())) log.warn({ worker_id }, "a worker's lease ended");
+    } catch (error) {
+      log.warn({ err: error }, "dead workers could not be taken out; the next round tries again");
+    }
+    // Rejects when the registry stops, which ends the loop.
+    await clock.sleep(config.prune_interval, signal).catch(() => {});
+  }
 }

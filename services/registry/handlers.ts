@@ -9,53 +9,68 @@ import {
   RegisterResponseSchema,
   type RegistryService,
 } from "#gen/drawbridge/v1/registry_service";
-import type { Worker } from "#gen/drawbridge/v1/worker";
+import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
+import type { State } from "../state/state.ts";
 import type { RegistrySettings } from "./config.ts";
-import type { Directory } from "./directory.ts";
-import type { DirectoryWatch } from "./watch.ts";
+import { recordOutcomes, takeBeat } from "./heartbeat.ts";
+import { watchWorkers } from "./watch.ts";
 
 const pageSizeDefault = 1_000;
 
 export interface HandlerDependencies {
-  readonly directory: Directory;
-  readonly watch: DirectoryWatch;
-  readonly settings: RegistrySettings;
+  readonly state: State;
+  readonly clock: Clock;
+  readonly config: RegistrySettings;
   /** Aborted when the watches have to end. */
   readonly ending: AbortSignal;
 }
 
-export function createHandlers(dependencies: HandlerDependencies): ServiceImpl<typeof RegistryService> {
-  const { directory, watch, settings, ending } = dependencies;
+export function createHandlers({
+  state,
+  clock,
+  config,
+  ending,
+}: HandlerDependencies): ServiceImpl<typeof RegistryService> {
   return {
     async register({ worker }) {
-      await directory.register(required(worker));
+      if (!worker) throw new DrawbridgeError("INVALID_ARGUMENT", "worker is missing.");
+      await state.workers.put(worker, config.lease_ttl, clock.now());
       return create(RegisterResponseSchema, {
-        heartbeatInterval: durationFromMs(settings.heartbeat_interval),
-        leaseTtl: durationFromMs(settings.lease_ttl),
+        heartbeatInterval: durationFromMs(config.heartbeat_interval),
+        leaseTtl: durationFromMs(config.lease_ttl),
       });
     },
 
-    async heartbeat({ worker, runningAttemptIds, outcomes }) {
-      const acknowledgedAttemptIds = await directory.heartbeat(required(worker), runningAttemptIds, outcomes);
+    async heartbeat(request) {
+      const acknowledgedAttemptIds = await takeBeat(state, config, request, clock.now());
       return create(HeartbeatResponseSchema, { acknowledgedAttemptIds });
     },
 
     async deregister({ workerId, incarnation, outcomes }) {
-      await directory.deregister(workerId, incarnation, outcomes);
+      await recordOutcomes(state, config, outcomes, clock.now());
+      await state.workers.remove(workerId, incarnation, clock.now());
       return create(DeregisterResponseSchema);
     },
 
     async listWorkers({ model, pageSize, pageToken }) {
-      const page = await directory.list({ model, pageSize: pageSize || pageSizeDefault, pageToken });
-      return create(ListWorkersResponseSchema, { ...page, revision: BigInt(page.revision) });
+      const size = pageSize || pageSizeDefault;
+      const { workers, revision } = await state.workers.list(clock.now());
+      // The token of a page is its last id: a worker that comes or goes in between shifts nothing.
+      const rest = workers.filter(
+        ({ id, pools }) => id > pageToken && (model === "" || pools.some((pool) => pool.models.includes(model))),
+      );
+      const page = rest.slice(0, size);
+      const nextPageToken = rest.length > size ? (page.at(-1)?.id ?? "") : "";
+      return create(ListWorkersResponseSchema, { workers: page, nextPageToken, revision: BigInt(revision) });
     },
 
-    watchWorkers: (_request, context) => watch.watch(AbortSignal.any([context.signal, ending])),
+    async *watchWorkers(_request, context) {
+      const signal = AbortSignal.any([context.signal, ending]);
+      const { prune_interval: rereadMs, bookmark_interval: bookmarkMs } = config;
+      yield* watchWorkers({ directory: state.workers, clock, signal, rereadMs, bookmarkMs });
+      // An end without an error would look like success: a watch has no end of its own.
+      signal.throwIfAborted();
+    },
   };
-}
-
-function required(worker: Worker | undefined): Worker {
-  if (!worker) throw new DrawbridgeError("INVALID_ARGUMENT", "worker is missing.");
-  return worker;
 }
