@@ -73,7 +73,7 @@ async function* batches(
   const { attemptId, accountId, workerIncarnation } = lease;
   const responses = worker.prompt(
     { requestId, attemptId, accountId, workerIncarnation, prompt },
-    { signal, timeoutMs: Math.max(1, deadline - clock.monotonic()) },
+    { signal, timeoutMs: Math.max(1, Math.ceil(deadline - clock.monotonic())) },
   );
   for await (const response of responses) {
     observe(response, progress);

@@ -107,7 +107,7 @@ async function call(
   deadline: number,
 ): Promise<Lease> {
   const attemptId = newId("att");
-  const timeoutMs = Math.max(1, deadline - clock.monotonic());
+  const timeoutMs = Math.max(1, Math.ceil(deadline - clock.monotonic()));
   const { lease } = await scheduler.acquire(
     { requestId, attemptId, model: prompt.model, excludedAccountIds },
     { timeoutMs, signal },
