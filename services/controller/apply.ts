@@ -1,0 +1,106 @@
+// Carries steps of a plan out: through the driver, the worker and the registry. Every step may be repeated.
+import { create } from "@bufbuild/protobuf";
+import { durationFromMs } from "@bufbuild/protobuf/wkt";
+import type { Client } from "@connectrpc/connect";
+import { type Account, type AgentSpec, type WorkerSpec, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
+import { ActionType } from "#gen/drawbridge/v1/fleet_service";
+import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
+import type { WorkerService } from "#gen/drawbridge/v1/worker_service";
+import type { Clock } from "../kit/clock.ts";
+import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
+import type { WorkerDriver } from "./drivers/driver.ts";
+import type { Events } from "./events.ts";
+import type { FleetMemory } from "./fleet-memory.ts";
+import type { Step } from "./plan.ts";
+import type { Retries } from "./retries.ts";
+import type { WorkerView } from "./worker-view.ts";
+
+export interface ApplyOptions {
+  readonly driver: WorkerDriver;
+  readonly registry: Client<typeof RegistryService>;
+  readonly worker: (address: string) => Client<typeof WorkerService>;
+  /** Where a worker was last registered. */
+  readonly address: (workerId: string) => string | undefined;
+  readonly agents: readonly AgentSpec[];
+  readonly view: WorkerView;
+  readonly memory: FleetMemory;
+  readonly retries: Retries;
+  readonly events: Events;
+  readonly clock: Clock;
+  /** Time for prompts in flight of a worker that is drained, in ms. */
+  readonly drainGraceMs: number;
+}
+
+/** In whose name the steps are carried out. */
+export interface Mandate {
+  readonly epoch: number;
+  readonly signal: AbortSignal;
+}
+
+/** Carries the steps of one account out, in order. A step that fails does not stop the next. Whether all succeeded. */
+export type Apply = (steps: readonly Step[], account: Account | undefined, mandate: Mandate) => Promise<boolean>;
+
+/** A call to a worker or the registry that takes longer has failed. */
+const callTimeoutMs = 5_000;
+
+export function createApply(options: ApplyOptions): Apply {
+  const { driver, memory, retries, events, clock } = options;
+
+  async function createWorker(step: Step, account: Account | undefined, { epoch, signal }: Mandate): Promise<void> {
+    if (!account) throw new DrawbridgeError("NOT_FOUND", `Account ${step.accountId} is gone.`);
+    await driver.create(workerSpec(step.workerId, account, options.agents), epoch, signal);
+    events.record("WorkerCreated", step.reason, step);
+  }
+
+  async function drainWorker(step: Step, { signal }: Mandate): Promise<void> {
+    const address = options.view.get(step.workerId)?.address ?? options.address(step.workerId);
+    if (address === undefined) throw new DrawbridgeError("NOT_FOUND", `Worker ${step.workerId} has no known address.`);
+    const grace = durationFromMs(options.drainGraceMs);
+    await options.worker(address).drain({ grace }, { timeoutMs: callTimeoutMs, signal });
+    memory.drains(step.workerId, clock.now());
+    events.record("WorkerDraining", step.reason, step);
+  }
+
+  async function destroyWorker(step: Step, { epoch, signal }: Mandate): Promise<void> {
+    await driver.destroy(step.workerId, epoch);
+    const registered = options.view.get(step.workerId);
+    if (registered) {
+      const { id: workerId, incarnation } = registered;
+      await options.registry.deregister({ workerId, incarnation }, { timeoutMs: callTimeoutMs, signal });
+    }
+    events.record("WorkerDestroyed", step.reason, step);
+  }
+
+  async function carryOut(step: Step, account: Account | undefined, mandate: Mandate): Promise<void> {
+    if (step.type === ActionType.CREATE) await createWorker(step, account, mandate);
+    else if (step.type === ActionType.DRAIN) await drainWorker(step, mandate);
+    else await destroyWorker(step, mandate);
+  }
+
+  return async (steps, account, mandate) => {
+    let succeeded = true;
+    for (const step of steps) {
+      if (mandate.signal.aborted) return false;
+      try {
+        await carryOut(step, account, mandate);
+      } catch (error) {
+        if (mandate.signal.aborted) return false;
+        succeeded = false;
+        const { message } = asDrawbridgeError(error);
+        if (step.type === ActionType.CREATE) retries.failed(step.accountId, 0, message);
+        events.record("ActionFailed", message, step);
+      }
+    }
+    return succeeded;
+  };
+}
+
+/** A worker gets only the profiles that it runs. */
+function workerSpec(workerId: string, { spec, generation }: Account, agents: readonly AgentSpec[]): WorkerSpec {
+  return create(WorkerSpecSchema, {
+    workerId,
+    accounts: spec ? [spec] : [],
+    agents: agents.filter(({ name }) => name === spec?.agent),
+    generations: spec ? { [spec.id]: generation } : {},
+  });
+}

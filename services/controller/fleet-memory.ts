@@ -1,0 +1,78 @@
+// What the controller remembers between two passes, and could do without: after a restart it is made anew from what there is.
+import type { Account } from "#gen/drawbridge/v1/account";
+import { Health, type Worker } from "#gen/drawbridge/v1/worker";
+import { isElastic, workerBounds } from "./desired.ts";
+import type { WorkerProcess } from "./drivers/driver.ts";
+import type { Instance } from "./observe.ts";
+import { loadOf, type ScaleRecord, type ScaleSettings, scale } from "./scale.ts";
+
+export interface FleetMemory {
+  /** Takes in what there is now, and forgets what is not there any more. */
+  see(workers: readonly Worker[], processes: readonly WorkerProcess[], now: number): void;
+  /** Ids of workers that the driver runs or ran. */
+  readonly owned: ReadonlySet<string>;
+  /** Workers that drain, and since when. */
+  readonly draining: ReadonlyMap<string, number>;
+  /** The worker has been asked to drain. */
+  drains(workerId: string, now: number): void;
+  /** The worker's process ended. */
+  over(workerId: string): void;
+  /** How many workers each elastic account should have. `keep`: remember it for the next time. */
+  targets(
+    accounts: readonly Account[],
+    instances: readonly Instance[],
+    now: number,
+    options: { readonly settings: ScaleSettings; readonly keep: boolean },
+  ): ReadonlyMap<string, number>;
+  /** Whether this generation of the account is seen for the first time. */
+  isNewGeneration(account: Account): boolean;
+  /** Of these workers, the ones that are ready for the first time since they started. */
+  newlyReady(incarnations: ReadonlyMap<string, string>): string[];
+}
+
+export function createFleetMemory(): FleetMemory {
+  const owned = new Set<string>();
+  const draining = new Map<string, number>();
+  const generations = new Map<string, bigint>();
+  let scales = new Map<string, ScaleRecord>();
+  let ready: ReadonlyMap<string, string> = new Map();
+
+  return {
+    see(workers, processes, now) {
+      for (const { workerId } of processes) owned.add(workerId);
+      const there = new Set([...workers.map(({ id }) => id), ...processes.map(({ workerId }) => workerId)]);
+      for (const id of owned) if (!there.has(id)) owned.delete(id);
+      for (const id of draining.keys()) if (!there.has(id)) draining.delete(id);
+      for (const { id, health } of workers) if (health === Health.DRAINING && !draining.has(id)) draining.set(id, now);
+    },
+    owned,
+    draining,
+    drains: (workerId, now) => void draining.set(workerId, now),
+    over(workerId) {
+      // Until its registration is gone too, what is registered under this id is dead.
+      owned.add(workerId);
+      draining.delete(workerId);
+    },
+    targets(accounts, instances, now, { settings, keep }) {
+      const next = new Map<string, ScaleRecord>();
+      for (const { spec } of accounts.filter(isElastic)) {
+        const id = spec?.id ?? "";
+        const mine = instances.filter(({ accountIds }) => accountIds.includes(id));
+        next.set(id, scale(scales.get(id), loadOf(mine, id), workerBounds(spec), now, settings));
+      }
+      if (keep) scales = next;
+      return new Map([...next].map(([id, { target }]) => [id, target]));
+    },
+    isNewGeneration({ spec, generation }) {
+      const id = spec?.id ?? "";
+      const before = generations.get(id);
+      generations.set(id, generation);
+      return before !== generation;
+    },
+    newlyReady(incarnations) {
+      const fresh = [...incarnations].filter(([id, incarnation]) => ready.get(id) !== incarnation).map(([id]) => id);
+      ready = incarnations;
+      return fresh;
+    },
+  };
+}
