@@ -1,8 +1,9 @@
 // One attempt: a lease, the worker's stream, and the report of how it ended.
-import type { PromptEvent } from "#gen/drawbridge/v1/prompt";
+import { create } from "@bufbuild/protobuf";
+import { type PromptEvent, StopReason } from "#gen/drawbridge/v1/prompt";
 import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
 import type { Outcome } from "#gen/drawbridge/v1/usage";
-import type { PromptResponse } from "#gen/drawbridge/v1/worker_service";
+import { type PromptResponse, PromptResponseSchema } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
@@ -38,29 +39,54 @@ interface Progress {
 
 /**
  * Yields the worker's batches, the first with content (or the end) in it; what came before is put in front of it, so that nothing is told of
- * an attempt that may still move on. Throws a DrawbridgeError that carries the outcome. Reports the lease before it ends, either way.
+ * an attempt that may still move on. Throws a DrawbridgeError that carries the outcome; after the caller left it ends with `finished` instead.
+ * Reports the lease before it ends, either way.
  */
 export async function* runAttempt(options: AttemptOptions): AsyncGenerator<PromptResponse, void, undefined> {
   const { lease, request, clock } = options;
   const progress: Progress = { content: false, inputTokens: 0n, outputTokens: 0n, outcome: undefined };
   const call = new AbortController();
   using _cancelling = cancelOnAbort(options, call);
+  let reported: Promise<void> | undefined;
+  const reportOnce = (outcome: Outcome) => (reported ??= report(options, outcome));
   try {
-    yield* batches(options, progress, call.signal);
-    if (!progress.outcome)
+    for await (const batch of batches(options, progress, call.signal)) {
+      // The last event does not wait for the report, nor the report for the reader of the last event.
+      if (progress.outcome) void reportOnce(progress.outcome);
+      yield batch;
+    }
+    if (!progress.outcome) {
       throw new DrawbridgeError("WORKER_UNREACHABLE", "The worker ended its answer without an end.");
+    }
   } catch (error) {
+    const left = request.signal.aborted;
     const failure = asDrawbridgeError(error);
-    progress.outcome ??=
-      outcomeOf(error) ?? observedOutcome(lease, progress, failure, request.signal.aborted, clock.now());
-    throw withOutcome(error, progress.outcome);
+    progress.outcome ??= outcomeOf(error) ?? observedOutcome(lease, progress, failure, left, clock.now());
+    if (!left) throw withOutcome(error, progress.outcome);
+    yield cancelledEnd(progress.outcome);
   } finally {
     call.abort();
     // A consumer that stops reading has left, whatever the worker says later.
     const gone = new DrawbridgeError("CANCELLED", "The caller stopped reading.");
-    progress.outcome ??= observedOutcome(lease, progress, gone, true, clock.now());
-    await report(options, progress.outcome);
+    await reportOnce(progress.outcome ?? observedOutcome(lease, progress, gone, true, clock.now()));
   }
+}
+
+/** The end of an attempt whose caller left and whose worker did not tell. */
+function cancelledEnd(outcome: Outcome): PromptResponse {
+  return create(PromptResponseSchema, {
+    events: [{ event: { case: "finished", value: { stopReason: StopReason.CANCELLED, outcome } } }],
+    outputTokens: outcome.usage?.outputTokens ?? 0n,
+  });
+}
+
+/** Reports a lease that nothing was done with, since its caller had left. */
+export async function giveBack(options: Omit<AttemptOptions, "worker">): Promise<PromptResponse> {
+  const nothing = { content: false, inputTokens: 0n, outputTokens: 0n };
+  const left = new DrawbridgeError("CANCELLED", "The caller left.");
+  const outcome = observedOutcome(options.lease, nothing, left, true, options.clock.now());
+  await report(options, outcome);
+  return cancelledEnd(outcome);
 }
 
 async function* batches(
@@ -108,20 +134,12 @@ function observe(response: PromptResponse, progress: Progress): void {
 }
 
 /** When the caller leaves, the worker is asked to end the turn, so that it tells what was produced; if it does not, the call is aborted. */
-function cancelOnAbort(
-  { request, lease, worker, clock, log, settings }: AttemptOptions,
-  call: AbortController,
-): Disposable {
+function cancelOnAbort(options: AttemptOptions, call: AbortController): Disposable {
+  const { request, clock, settings } = options;
   let bound: Disposable | undefined;
   const cancel = () => {
     bound = clock.after(settings.cancelBoundMs, () => call.abort());
-    worker
-      .cancelPrompt({ attemptId: lease.attemptId }, { timeoutMs: settings.cancelBoundMs, signal: call.signal })
-      .catch((error: unknown) => {
-        if (call.signal.aborted) return;
-        log.warn({ err: error, attempt_id: lease.attemptId }, "cancel did not reach the worker");
-        call.abort();
-      });
+    void askToCancel(options, call);
   };
   if (request.signal.aborted) cancel();
   else request.signal.addEventListener("abort", cancel, { once: true });
@@ -133,8 +151,33 @@ function cancelOnAbort(
   };
 }
 
+/** A prompt that the worker has not taken yet is not found; asking again finds it. */
+const askAgainMs = 50;
+
+async function askToCancel(
+  { lease, worker, clock, log, settings }: AttemptOptions,
+  call: AbortController,
+): Promise<void> {
+  const { attemptId } = lease;
+  const { signal } = call;
+  try {
+    while (!signal.aborted) {
+      const { found } = await worker.cancelPrompt({ attemptId }, { timeoutMs: settings.cancelBoundMs, signal });
+      if (found) return;
+      await clock.sleep(askAgainMs, signal);
+    }
+  } catch (error) {
+    if (signal.aborted) return;
+    log.warn({ err: error, attempt_id: attemptId }, "cancel did not reach the worker");
+    call.abort();
+  }
+}
+
 /** Tells the scheduler how the lease ended. Where that fails, the worker's own report or the lease's expiry settles it. */
-async function report({ scheduler, settings, log }: AttemptOptions, outcome: Outcome): Promise<void> {
+async function report(
+  { scheduler, settings, log }: Pick<AttemptOptions, "scheduler" | "settings" | "log">,
+  outcome: Outcome,
+): Promise<void> {
   try {
     await scheduler.report({ outcome }, { timeoutMs: settings.reportTimeoutMs });
   } catch (error) {

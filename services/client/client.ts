@@ -5,7 +5,7 @@ import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import { newId } from "../kit/random.ts";
-import { type AttemptSettings, runAttempt } from "./attempt.ts";
+import { type AttemptSettings, giveBack, runAttempt } from "./attempt.ts";
 import type { FleetClient, RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
 import { outcomeOf } from "./outcome.ts";
 import { createRetryBudget, nextStep, type RetryBudget } from "./retry-policy.ts";
@@ -15,14 +15,17 @@ export interface FleetClientSettings extends AttemptSettings {
   readonly attemptsMax: number;
   /** Retries, as a share of the requests. */
   readonly retryShare: number;
-  /** Retries beyond that share in a burst. */
+  /** Retries at once. */
   readonly retryBurst: number;
+  /** Retries that come back in a second without any request. */
+  readonly retryPerSecond: number;
 }
 
 export const defaultFleetClientSettings: FleetClientSettings = {
   attemptsMax: 3,
   retryShare: 0.2,
   retryBurst: 10,
+  retryPerSecond: 1,
   cancelBoundMs: 5_000,
   reportTimeoutMs: 5_000,
 };
@@ -38,7 +41,12 @@ export interface FleetClientDependencies {
 
 export function createFleetClient(dependencies: FleetClientDependencies): FleetClient {
   const settings = { ...defaultFleetClientSettings, ...dependencies.settings };
-  const budget = createRetryBudget({ share: settings.retryShare, burst: settings.retryBurst });
+  const budget = createRetryBudget({
+    share: settings.retryShare,
+    burst: settings.retryBurst,
+    perSecond: settings.retryPerSecond,
+    clock: dependencies.clock,
+  });
   return { run: (request) => run({ ...dependencies, settings, budget }, request) };
 }
 
@@ -64,6 +72,10 @@ async function* run(context: Context, request: RunRequest): AsyncGenerator<Promp
   for (;;) {
     const lease = await acquire(context, request, tried, deadline);
     tried.attempts += 1;
+    if (request.signal.aborted) {
+      yield await giveBack({ ...context, lease, request, deadline });
+      return;
+    }
     let content = false;
     try {
       const worker = context.worker(lease.workerAddress);
@@ -102,15 +114,16 @@ async function acquire(context: Context, request: RunRequest, tried: Tried, dead
 
 async function call(
   { scheduler, clock }: Context,
-  { requestId, prompt, signal }: RunRequest,
+  { requestId, prompt }: RunRequest,
   excludedAccountIds: string[],
   deadline: number,
 ): Promise<Lease> {
   const attemptId = newId("att");
   const timeoutMs = Math.max(1, Math.ceil(deadline - clock.monotonic()));
+  // Not with the caller's signal: an answer that nobody waits for is a lease that nobody reports.
   const { lease } = await scheduler.acquire(
     { requestId, attemptId, model: prompt.model, excludedAccountIds },
-    { timeoutMs, signal },
+    { timeoutMs },
   );
   if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");
   return lease;

@@ -27,13 +27,12 @@ export function observedOutcome(
   cancelled: boolean,
   now: number,
 ): Outcome {
-  const failed = observed.content ? End.FAILED_AFTER_CONTENT : End.FAILED_BEFORE_CONTENT;
   return create(OutcomeSchema, {
     attemptId: lease.attemptId,
     requestId: lease.requestId,
     accountId: lease.accountId,
     workerId: lease.workerId,
-    end: cancelled ? End.CANCELLED : failed,
+    end: cancelled ? End.CANCELLED : endOf(error, observed.content),
     content: observed.content,
     reason: error.reasonValue,
     ...(observed.content
@@ -47,6 +46,11 @@ export function observedOutcome(
       : {}),
     endedAt: timestampFromMs(now),
   });
+}
+
+function endOf(error: DrawbridgeError, content: boolean): End {
+  if (!content) return End.FAILED_BEFORE_CONTENT;
+  return error.reason === "DEADLINE_EXCEEDED" ? End.TIMEOUT : End.FAILED_AFTER_CONTENT;
 }
 
 /** The error for the caller, carrying the outcome that was settled on. */

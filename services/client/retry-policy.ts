@@ -1,4 +1,5 @@
 // Which failures of an attempt move on to another account, and how many retries an outage may cost.
+import type { Clock } from "../kit/clock.ts";
 import type { Reason } from "../kit/errors.ts";
 
 /**
@@ -7,7 +8,7 @@ import type { Reason } from "../kit/errors.ts";
  */
 const afterFailure: Partial<Record<Reason, "move" | "again">> = {
   QUEUE_FULL: "move",
-  DRAINING: "move",
+  DRAINING: "again",
   LEASE_INVALID: "again",
   NOT_FOUND: "move",
   AGENT_CRASHED: "again",
@@ -24,6 +25,16 @@ export function nextStep(reason: Reason): "move" | "again" | "stop" {
   return afterFailure[reason] ?? "stop";
 }
 
+export interface RetryBudgetOptions {
+  /** Retries, as a share of the requests. */
+  readonly share: number;
+  /** The most retries at once. */
+  readonly burst: number;
+  /** Retries that come back in a second without any request. */
+  readonly perSecond: number;
+  readonly clock: Clock;
+}
+
 export interface RetryBudget {
   /** A request began: it earns a share of a retry. */
   earn(): void;
@@ -32,16 +43,21 @@ export interface RetryBudget {
 }
 
 /**
- * Retries are at most a share of the requests, with a burst on top, so that an outage of everything is not multiplied. The idea is that of
- * Finagle's retry budget (a token bucket that requests fill and retries empty).
+ * Retries are at most a share of the requests, with a burst on top that comes back with time, so that an outage of everything is not multiplied
+ * and a quiet fleet keeps its retries. The idea is that of Finagle's retry budget: a bucket that requests and time fill, and retries empty.
  */
-export function createRetryBudget({ share, burst }: { readonly share: number; readonly burst: number }): RetryBudget {
+export function createRetryBudget({ share, burst, perSecond, clock }: RetryBudgetOptions): RetryBudget {
   let balance = burst;
+  let filledAt = clock.monotonic();
+  const fill = (amount: number) => {
+    const now = clock.monotonic();
+    balance = Math.min(burst, balance + amount + ((now - filledAt) / 1_000) * perSecond);
+    filledAt = now;
+  };
   return {
-    earn() {
-      balance = Math.min(burst, balance + share);
-    },
+    earn: () => fill(share),
     spend() {
+      fill(0);
       if (balance < 1) return false;
       balance -= 1;
       return true;

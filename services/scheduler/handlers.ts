@@ -1,0 +1,58 @@
+// SchedulerService: wire to the scheduler's parts and back.
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import type { ServiceImpl } from "@connectrpc/connect";
+import {
+  type DispatchRequest,
+  type DispatchResponse,
+  DispatchResponseSchema,
+  type SchedulerService,
+} from "#gen/drawbridge/v1/scheduler_service";
+import type { FleetClient } from "../client/fleet-client.ts";
+import { DrawbridgeError } from "../kit/errors.ts";
+import { newId } from "../kit/random.ts";
+import { acquire, type AcquireOptions } from "./acquire.ts";
+import { explain } from "./explain.ts";
+import { report, type SettleOptions } from "./settle.ts";
+
+export interface HandlerOptions extends AcquireOptions, SettleOptions {
+  /** The fleet client for Dispatch; it calls this very scheduler. */
+  readonly fleet: () => FleetClient;
+}
+
+export function createHandlers(options: HandlerOptions): ServiceImpl<typeof SchedulerService> {
+  const { view, clock, config } = options;
+  return {
+    acquire: async (request) => ({ lease: await acquire(options, request) }),
+
+    async report({ outcome }) {
+      if (!outcome) throw new DrawbridgeError("INVALID_ARGUMENT", "outcome: a value is required.");
+      return { settled: await report(options, outcome) };
+    },
+
+    dispatch: (request, context) =>
+      dispatch(options.fleet(), request, context.signal, context.timeoutMs() ?? config.dispatch_timeout),
+
+    explain: (request) => ({
+      candidates: explain(view, request, clock.now(), config.breaker.open_share_max),
+    }),
+
+    listModels: () => ({
+      models: view.models().map((model) => ({ ...model, createdAt: timestampFromMs(model.createdAt) })),
+    }),
+  };
+}
+
+async function* dispatch(
+  fleet: FleetClient,
+  request: DispatchRequest,
+  signal: AbortSignal,
+  timeoutMs: number,
+): AsyncGenerator<DispatchResponse, void, undefined> {
+  const { prompt } = request;
+  if (!prompt) throw new DrawbridgeError("INVALID_ARGUMENT", "prompt: a value is required.");
+  const requestId = request.requestId || newId("req");
+  for await (const { events, outputTokens } of fleet.run({ requestId, prompt, signal, timeoutMs })) {
+    yield create(DispatchResponseSchema, { events, outputTokens });
+  }
+}

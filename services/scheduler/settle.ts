@@ -1,0 +1,73 @@
+// The end of leases: reported by clients, or swept when nobody did.
+import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
+import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
+import type { Clock } from "../kit/clock.ts";
+import type { Log } from "../kit/log.ts";
+import type { LeaseRecord, State } from "../state/state.ts";
+import type { Breakers } from "./breakers.ts";
+import type { SchedulerSettings } from "./config.ts";
+import type { View } from "./view.ts";
+
+export interface SettleOptions {
+  readonly view: View;
+  readonly state: Pick<State, "leases" | "outcomes">;
+  readonly breakers: Breakers;
+  readonly clock: Clock;
+  readonly log: Log;
+  readonly config: SchedulerSettings;
+}
+
+/** Settles a lease and learns from its outcome. Whether this call settled it; the worker's own report may have been first. */
+export async function report(options: SettleOptions, outcome: Outcome): Promise<boolean> {
+  const { view, state, breakers, clock, log, config } = options;
+  const { accountId, workerId } = outcome;
+  view.addLoad(accountId, workerId, -1);
+  if (outcome.reason === ErrorReason.WORKER_UNREACHABLE) view.markDown(workerId, clock.now() + config.worker_down);
+  const { settled, credits } = await state.leases.settle(outcome, clock.now());
+  if (credits) view.setCredits(accountId, Number(credits.available));
+  // A breaker that cannot be written must not keep a lease from being settled.
+  await breakers.record(outcome).catch((error: unknown) => log.warn({ err: error, accountId }, "breaker not written"));
+  return settled;
+}
+
+/** Leases that one round of the sweep takes. */
+const sweepLimit = 1_000;
+
+/** Settles leases that ended without a report: from the recorded outcome, else as expired, which costs nothing. How many. */
+export async function sweepLeases({ state, view, clock, log }: SettleOptions): Promise<number> {
+  const now = clock.now();
+  const expired = await state.leases.expired(now, sweepLimit);
+  for (const lease of expired) {
+    const outcome = (await state.outcomes.byAttempt(lease.attemptId, now)) ?? expiredOutcome(lease, now);
+    const { settled, credits } = await state.leases.settle(outcome, now);
+    if (credits) view.setCredits(lease.accountId, Number(credits.available));
+    if (settled) log.warn({ attempt_id: lease.attemptId, account: lease.accountId }, "lease expired and was settled");
+  }
+  return expired.length;
+}
+
+function expiredOutcome(lease: LeaseRecord, now: number): Outcome {
+  return create(OutcomeSchema, {
+    attemptId: lease.attemptId,
+    requestId: lease.requestId,
+    accountId: lease.accountId,
+    workerId: lease.workerId,
+    end: End.EXPIRED,
+    endedAt: timestampFromMs(now),
+  });
+}
+
+/** Sweeps until the signal is aborted. Any number of schedulers may do so. */
+export async function keepSweeping(options: SettleOptions, signal: AbortSignal): Promise<void> {
+  const { clock, config, log } = options;
+  while (!signal.aborted) {
+    try {
+      await clock.sleep(config.sweep_interval, signal);
+      await sweepLeases(options);
+    } catch (error) {
+      if (!signal.aborted) log.error({ err: error }, "leases could not be swept");
+    }
+  }
+}
