@@ -84,11 +84,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   };
   const end = (error: DrawbridgeError) => {
     if (ended.signal.aborted) return;
+    // First, since whoever hears of the end calls stop() and waits for this promise.
+    cleaned = clean();
+    cleaned.catch(() => {});
     ended.abort(error);
     connection.close(error);
-    cleaned = clean();
-    // Whoever owns the agent waits for the same promise, in stop().
-    cleaned.catch(() => {});
   };
   const connection = connectAcp({
     stdin: process.stdin,

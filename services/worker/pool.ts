@@ -338,10 +338,12 @@ export function createPool(options: PoolOptions): Pool {
       draining = true;
       running = false;
       timer?.[Symbol.dispose]();
-      stopping.abort(new DrawbridgeError("DRAINING", "The worker stopped."));
-      for (const waiter of waiters.values()) waiter.reject(stopping.signal.reason);
+      const stopped = new DrawbridgeError("DRAINING", "The worker stopped.");
+      for (const waiter of waiters.values()) waiter.reject(stopped);
       waiters.clear();
       for (const member of members.values()) if (member.phase !== "stopping") retire(member);
+      // Those that are still on their way.
+      stopping.abort(stopped);
       while (pending.size > 0) await Promise.all(pending);
     },
   };

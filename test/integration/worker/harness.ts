@@ -4,7 +4,7 @@ import { type CallOptions, type Client, type ServiceImpl } from "@connectrpc/con
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { AccountSpecSchema, type AgentSpec, AgentSpecSchema, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
+import { AccountSpecSchema, AgentSpecSchema, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
 import { type Prompt, PromptSchema, type PromptEvent, Role } from "#gen/drawbridge/v1/prompt";
 import { type HeartbeatRequest, RegistryService } from "#gen/drawbridge/v1/registry_service";
 import type { Outcome } from "#gen/drawbridge/v1/usage";
@@ -30,8 +30,8 @@ export interface WorkerUnderTestOptions {
   readonly agentArguments?: readonly string[];
   /** In front of the agent's command. */
   readonly wrapper?: readonly string[];
-  /** Instead of the faulty agent. */
-  readonly agent?: AgentSpec;
+  /** A built-in profile instead of the faulty agent. */
+  readonly profile?: string;
   readonly slots?: number;
   readonly queue?: number;
   readonly models?: Readonly<Record<string, string>>;
@@ -122,18 +122,18 @@ export async function startWorker(options: WorkerUnderTestOptions = {}): Promise
 
 function specFor(options: WorkerUnderTestOptions) {
   const command = [...(options.wrapper ?? []), process.execPath, faultyAgent, ...(options.agentArguments ?? [])];
-  const agent = options.agent ?? create(AgentSpecSchema, { name: "faulty", command });
+  const agents = options.profile ? [] : [create(AgentSpecSchema, { name: "faulty", command })];
   const env = Object.fromEntries(Object.entries(options.env ?? {}).map(([name, source]) => [name, { source }]));
   const account = create(AccountSpecSchema, {
     id: accountId,
-    agent: agent.name,
+    agent: options.profile ?? "faulty",
     models: { ...(options.models ?? { [publicModel]: "agent-model" }) },
     slots: options.slots ?? 1,
     queue: options.queue ?? 4,
     env,
   });
   const generations = { [accountId]: 7n };
-  return create(WorkerSpecSchema, { workerId: "worker-1", accounts: [account], agents: [agent], generations });
+  return create(WorkerSpecSchema, { workerId: "worker-1", accounts: [account], agents, generations });
 }
 
 async function runPrompt(
