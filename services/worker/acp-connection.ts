@@ -12,7 +12,6 @@ export interface AcpConnectionOptions {
   readonly onOversize: () => void;
   /** Every notification that is none of ACP's own, whatever session it is for. */
   readonly onVendorNotification: (method: string, params: Frame) => void;
-  readonly onError: (error: Error) => void;
 }
 
 /** Told about one session. Called while the agent's output is read: returns at once. */

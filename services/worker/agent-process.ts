@@ -28,6 +28,8 @@ export interface AgentProcess {
   /** The end of its standard error, from a mark on. Not redacted. */
   stderr(since?: number): string;
   readonly stderrPosition: number;
+  /** Enters a line as if the process had written it to standard error: complaints that come by another way. */
+  note(line: string): void;
   /** Told whenever something was written to standard error. */
   onStderr(listener: () => void): void;
   /** Ends it and its descendants: SIGTERM to the group, a bounded wait, SIGKILL, then whatever carries the tag. Repeated calls share one. */
@@ -50,11 +52,11 @@ export function startAgentProcess(options: AgentProcessOptions): AgentProcess {
   if (child.pid !== undefined) options.reaper.watch(child.pid);
   const ring = createTextRing(options.stderrBytesMax);
   let onStderr: () => void = () => {};
-  child.stderr.on("error", () => {});
-  child.stderr.on("data", (chunk: Buffer) => {
+  const hear = (chunk: Buffer) => {
     ring.push(chunk);
     onStderr();
-  });
+  };
+  child.stderr.on("data", hear).on("error", () => {});
   const ended = waitForEnd(child, file, options.clock);
   let stopping: Promise<void> | undefined;
   return {
@@ -66,6 +68,7 @@ export function startAgentProcess(options: AgentProcessOptions): AgentProcess {
     get stderrPosition() {
       return ring.position;
     },
+    note: (line) => hear(Buffer.from(`${line}\n`)),
     onStderr: (listener) => void (onStderr = listener),
     stop: () => (stopping ??= stopProcess(child, options)),
   };

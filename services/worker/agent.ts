@@ -96,11 +96,11 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     lineBytesMax: options.config.line_limit,
     onOversize: () => onOversize(),
     onVendorNotification(method, params) {
+      const complaint = options.profile.complains?.(method, params);
+      if (complaint !== undefined) process.note(complaint);
       const why = options.profile.refuses?.(method, params);
       if (why) end(new DrawbridgeError("AGENT_ERROR", `${why}.`));
     },
-    // A broken pipe is the beginning of the process's end, which says more.
-    onError: () => {},
   });
   const stop = () => {
     end(new DrawbridgeError("AGENT_CRASHED", "The agent process was stopped."));
@@ -182,7 +182,7 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     },
     onOversize: parts.listen,
     errorOf,
-    complaintSince: (mark) => complaint(process, options, mark),
+    complaintSince: (mark) => complaintOf(process, options, mark),
     get stderrPosition() {
       return process.stderrPosition;
     },
@@ -216,7 +216,7 @@ async function withComplaints<T>(work: Promise<T>, process: AgentProcess, option
   const mark = process.stderrPosition;
   const { promise: complained, reject } = Promise.withResolvers<never>();
   process.onStderr(() => {
-    const error = complaint(process, options, mark);
+    const error = complaintOf(process, options, mark);
     if (error?.reason === "AGENT_UNAUTHENTICATED") reject(error);
   });
   try {
@@ -226,7 +226,7 @@ async function withComplaints<T>(work: Promise<T>, process: AgentProcess, option
   }
 }
 
-function complaint(process: AgentProcess, options: AgentOptions, mark: number): DrawbridgeError | undefined {
+function complaintOf(process: AgentProcess, options: AgentOptions, mark: number): DrawbridgeError | undefined {
   const text = process.stderr(mark);
   if (!classifyFailure({ text }, options.profile.errors)) return undefined;
   return agentError({ text }, options.profile.errors, options.secrets);
@@ -255,7 +255,7 @@ function asAgentError(error: unknown, process: AgentProcess, options: AgentOptio
   if (classifyFailure(failure, options.profile.errors)) {
     return agentError(failure, options.profile.errors, options.secrets, error);
   }
-  return complaint(process, options, since) ?? agentError(failure, options.profile.errors, options.secrets, error);
+  return complaintOf(process, options, since) ?? agentError(failure, options.profile.errors, options.secrets, error);
 }
 
 function late(what: string, ms: number): DrawbridgeError {

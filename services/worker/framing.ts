@@ -60,12 +60,13 @@ export interface FramingOptions {
   readonly lineBytesMax: number;
   readonly onFrame: (frame: Frame) => void;
   readonly onOversize: () => void;
-  /** The pipes broke. */
-  readonly onError: (error: Error) => void;
 }
 
 export interface Framing {
-  /** Resolves when the pipe has taken the message. Callers send one at a time. */
+  /**
+   * Resolves when the pipe has taken the message. Callers send one at a time. A pipe that broke takes nothing more: the call stays open
+   * until the process's end, which says more than the pipe, closes the connection.
+   */
   send(message: unknown): Promise<void>;
   /** Leaves what the agent writes in its pipe, so that a slow reader slows the agent instead of filling memory. */
   pause(): void;
@@ -86,12 +87,15 @@ export function createFraming(options: FramingOptions): Framing {
       else skippedLines += 1;
     },
   });
-  stdout.on("data", split).on("error", options.onError);
-  stdin.on("error", options.onError);
+  // A broken pipe is the beginning of the process's end, which is waited for elsewhere.
+  stdout.on("data", split).on("error", () => {});
+  stdin.on("error", () => {});
   return {
     send: (message) =>
-      new Promise((resolve, reject) => {
-        stdin.write(`${JSON.stringify(message)}\n`, (error) => (error ? reject(error) : resolve()));
+      new Promise((resolve) => {
+        stdin.write(`${JSON.stringify(message)}\n`, (error) => {
+          if (!error) resolve();
+        });
       }),
     pause: () => void stdout.pause(),
     resume: () => void stdout.resume(),

@@ -77,22 +77,30 @@ interface Rest {
 type Assignment = Extract<PoolAction, { kind: "assign" }>;
 
 /** Gives ready processes to waiting prompts, the one used last first, so that the others can go when they are not needed. */
-function assign({ members, waiters, modelAtStart }: PoolView): Assignment[] {
+function assign({ members, waiters, modelAtStart, slots }: PoolView): Assignment[] {
   const ready = members.filter(({ phase }) => phase === "ready").sort((a, b) => b.readyAtMs - a.readyAtMs);
+  const coming = members.filter(isComing).map(({ model }) => model);
+  const full = members.filter(({ phase }) => phase !== "stopping").length >= slots;
   const assignments: Assignment[] = [];
   for (const waiter of waiters) {
     if (ready.length === 0) break;
     const same = ready.findIndex(({ model }) => model === waiter.model);
-    const index = same === -1 && !modelAtStart ? 0 : same;
-    const [member] = index === -1 ? [] : ready.splice(index, 1);
+    const [member] = same >= 0 ? ready.splice(same, 1) : modelAtStart ? [] : ready.splice(0, 1);
     if (member) assignments.push({ kind: "assign", waiter: waiter.id, member: member.id });
+    else if (coming.includes(waiter.model)) coming.splice(coming.indexOf(waiter.model), 1);
+    // Later prompts for other models must not keep this one waiting for ever: a process is left to make room for it.
+    else if (full) ready.pop();
   }
   return assignments;
 }
 
+function isComing({ phase }: MemberView): boolean {
+  return phase === "starting" || phase === "preparing";
+}
+
 /** Prompts wait: starts processes for those that no process on its way will take, and makes room where another model holds it. */
 function grow({ view, idle, waiting, living }: Rest): PoolAction[] {
-  const coming = living.filter(({ phase }) => phase === "starting" || phase === "preparing").map(({ model }) => model);
+  const coming = living.filter(isComing).map(({ model }) => model);
   const actions: PoolAction[] = [];
   const others = [...idle];
   let count = living.length;

@@ -41,7 +41,6 @@ export const kiroProfile: AgentProfile = {
   turnsMax: 25,
   endSession: "_kiro.dev/session/terminate",
   errors: [
-    { reason: "AGENT_RATE_LIMITED", pattern: /_kiro\.dev\/error\/rate_limit/ },
     {
       reason: "AGENT_ERROR",
       pattern: /The model '[^']*' is not available|Invalid model ID|selected is temporarily unavailable/i,
@@ -55,6 +54,9 @@ export const kiroProfile: AgentProfile = {
     const mode = (response["modes"] as Frame | undefined)?.["currentModeId"];
     if (typeof mode !== "string" || mode === agentName) return undefined;
     return `kiro-cli runs the agent "${mode}" instead of "${agentName}", which has no tools`;
+  },
+  complains(method, params) {
+    return method === "_kiro.dev/error/rate_limit" ? `Rate limit: ${String(params["message"])}` : undefined;
   },
   millicredits(method, params) {
     const metering = params["meteringUsage"];

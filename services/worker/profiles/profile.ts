@@ -38,6 +38,8 @@ export interface AgentProfile {
   refuses?(method: string, params: Frame): string | undefined;
   /** Why a session that was opened with this answer must not be used. */
   refusesSession?(response: Frame): string | undefined;
+  /** What a notification says of a failure of the provider. It explains a turn that fails or stays empty. */
+  complains?(method: string, params: Frame): string | undefined;
   /** Thousandths of a credit that a notification reports for the turn. */
   millicredits?(method: string, params: Frame): number | undefined;
   /** How long to wait for that report after the turn's end, in ms. */

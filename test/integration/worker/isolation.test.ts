@@ -4,6 +4,7 @@ import { join } from "node:path";
 import { describe, expect, it } from "vitest";
 import { UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health } from "#gen/drawbridge/v1/worker";
+import { faultyAgent } from "../../support/fleet.ts";
 import { until } from "../../support/until.ts";
 import { startWorker } from "./harness.ts";
 
@@ -75,7 +76,6 @@ describe("kiro-cli", () => {
   it("is started with an agent file without tools, one model for each process, and reports credits", async () => {
     const folder = await mkdtemp(join(tmpdir(), "drawbridge-kiro-"));
     await mkdir(join(folder, "bin"));
-    const { faultyAgent } = await import("../../support/fleet.ts");
     const stand = `#!/bin/sh\nexport SEEN_ARGUMENTS="$*"\nexec ${process.execPath} ${faultyAgent} --no-close\n`;
     await writeFile(join(folder, "bin", "kiro-cli-chat"), stand, { mode: 0o755 });
     await using worker = await startWorker({
@@ -92,7 +92,24 @@ describe("kiro-cli", () => {
     expect(await readdir(join(env["KIRO_HOME"] ?? "", "agents"))).toEqual(["drawbridge.json"]);
     const second = await worker.prompt({ do: "environment" }, { prompt: { model: "test/model-2" } });
     expect((JSON.parse(second.text) as Seen).env["SEEN_ARGUMENTS"]).toBe("acp --agent drawbridge");
-    expect((await worker.pool()).slots).toBe(1);
+    const limit = { method: "_kiro.dev/error/rate_limit", params: { message: "try again in 9 seconds" } };
+    const limited = await worker.prompt({ do: "empty", notify: limit });
+    expect(limited.error).toMatchObject({ reason: "AGENT_RATE_LIMITED", retryAfterMs: 9_000 });
+    await rm(folder, { recursive: true });
+  });
+});
+
+describe("kiro-cli that falls back to an agent with tools", () => {
+  it("is not used", async () => {
+    const folder = await mkdtemp(join(tmpdir(), "drawbridge-kiro-"));
+    const stand = `#!/bin/sh\nexec ${process.execPath} ${faultyAgent} --notify _kiro.dev/agent/not_found\n`;
+    await writeFile(join(folder, "kiro-cli"), stand, { mode: 0o755 });
+    await using worker = await startWorker({
+      profile: "kiro",
+      environment: { PATH: `${folder}:${process.env["PATH"]}` },
+    });
+    await until("the pool is unhealthy", async () => (await worker.pool()).health === Health.UNHEALTHY);
+    expect((await worker.pool()).healthReason).toContain("has tools");
     await rm(folder, { recursive: true });
   });
 });

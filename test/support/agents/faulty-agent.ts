@@ -14,7 +14,7 @@
 //                   "split_utf8"            an answer ("text", default with many-byte characters) written byte by byte
 //                   "split_surrogates"      an answer whose chunks end inside of characters outside the basic plane
 //                   "error"                 `chunks` chunks, then an error answer: `code` (default -32603), `message`, `data`
-//                   "empty"                 end_turn without content or usage
+//                   "empty"                 end_turn without content or usage; `notify`: a vendor's notification before it, {method, params}
 //                   "spawn"                 starts a grandchild in its own session that lives on, then an answer
 //                   "permission"            asks for a permission, then answers with its outcome as text
 //                   "environment"           answers with its environment and directory, as JSON
@@ -33,7 +33,7 @@
 //   credits       sent as _kiro.dev/metadata after the answer
 //
 // Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
-// --no-close (session/close is not advertised), --stderr TEXT (at the start), --models a,b (offered as a config option).
+// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --stderr TEXT (at the start), --models a,b (offered as a config option).
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -54,6 +54,7 @@ interface Instruction {
   readonly message?: string;
   readonly data?: unknown;
   readonly bytes?: number;
+  readonly notify?: { readonly method: string; readonly params?: Record<string, unknown> };
 }
 
 interface Incoming {
@@ -213,7 +214,9 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
     const { code, message, data } = turn.instruction;
     throw new Failure(code ?? -32603, message ?? "Internal error", data);
   },
-  empty: async () => {},
+  async empty({ sessionId, instruction: { notify } }) {
+    if (notify) await send({ method: notify.method, params: { sessionId, ...notify.params } });
+  },
   async spawn(turn) {
     spawnSurvivor("ignore");
     await say(turn, 3);
@@ -300,6 +303,8 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
   },
   async "session/new"() {
     if (option("crash") === "session") process.exit(4);
+    const notification = option("notify");
+    if (notification !== undefined) await send({ method: notification, params: { fallbackAgent: "default" } });
     const code = option("fail-session");
     if (code !== undefined) throw new Failure(Number(code), args[args.indexOf("--fail-session") + 2] ?? "failed");
     const sessionId = `session-${++sessionCount}`;

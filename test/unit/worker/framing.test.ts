@@ -39,7 +39,6 @@ describe("framing", () => {
       lineBytesMax: 1_000,
       onFrame: (frame) => frames.push(frame),
       onOversize: () => {},
-      onError: () => {},
     });
     stdout.emit("data", Buffer.from('{"a":1}\nwarning\n[1]\n{"half\n  {"b":2}\r\n'));
     expect(frames).toEqual([{ a: 1 }, { b: 2 }]);

@@ -73,6 +73,12 @@ describe("the plan of a pool", () => {
     expect(planPool(view({ ...fields, slots: 1 }))).toMatchObject([{ kind: "stop", member: a.id }]);
   });
 
+  it("lets nobody wait for ever behind prompts for another model", () => {
+    const a = member("ready", { model: "a" });
+    const fields = { members: [a], waiters: waiters("b", "a"), modelAtStart: true, slots: 1 };
+    expect(planPool(view(fields))).toMatchObject([{ kind: "stop", member: a.id }]);
+  });
+
   it("makes room once for one who waits", () => {
     const others = [member("ready", { model: "a" }), member("ready", { model: "a" })];
     expect(kinds({ members: others, waiters: waiters("b"), modelAtStart: true, slots: 2 })).toEqual(["stop"]);

@@ -1,0 +1,55 @@
+// Failures of a pool's processes in a row, and how long they keep it from starting another.
+import type { Clock } from "../kit/clock.ts";
+import type { DrawbridgeError } from "../kit/errors.ts";
+import { backoffMs, type Random } from "../kit/random.ts";
+
+export interface FailureRecordOptions {
+  readonly config: { readonly restart_backoff: number; readonly restart_backoff_max: number };
+  readonly clock: Clock;
+  readonly random: Random;
+}
+
+export interface FailureRecord {
+  add(error: DrawbridgeError): void;
+  /** An agent finished a turn: all is well. */
+  clear(): void;
+  /** So it is, too, when one of these has lived for long. */
+  forgive(living: readonly { readonly startedAtMs: number }[]): void;
+  readonly count: number;
+  readonly last: DrawbridgeError | undefined;
+  /** Time until the next start. 0: now. */
+  backoffMs(): number;
+}
+
+/** A process that lives so long ends a series of failures. */
+const stableMs = 10_000;
+
+export function createFailureRecord({ config, clock, random }: FailureRecordOptions): FailureRecord {
+  let count = 0;
+  let last: DrawbridgeError | undefined;
+  let untilMs = 0;
+  const clear = () => {
+    count = 0;
+    last = undefined;
+    untilMs = 0;
+  };
+  return {
+    add(error) {
+      count += 1;
+      last = error;
+      untilMs = clock.monotonic() + backoffMs(count, config.restart_backoff, config.restart_backoff_max, random);
+    },
+    clear,
+    forgive(living) {
+      const nowMs = clock.monotonic();
+      if (count > 0 && living.some(({ startedAtMs }) => nowMs - startedAtMs >= stableMs)) clear();
+    },
+    get count() {
+      return count;
+    },
+    get last() {
+      return last;
+    },
+    backoffMs: () => Math.max(0, untilMs - clock.monotonic()),
+  };
+}

@@ -1,0 +1,120 @@
+// One agent process through its phases: starting, ready, busy, preparing and ready again, stopping. The pool decides; this does.
+import type { Clock } from "../kit/clock.ts";
+import { DrawbridgeError } from "../kit/errors.ts";
+import type { Log } from "../kit/log.ts";
+import type { Agent, AgentSession } from "./agent.ts";
+import type { MemberView, Phase } from "./pool-plan.ts";
+
+export interface MemberOptions {
+  readonly id: number;
+  /** By the agent's name. */
+  readonly model: string;
+  readonly startAgent: (model: string, signal: AbortSignal) => Promise<Agent>;
+  readonly clock: Clock;
+  readonly log: Log;
+  /** It ended by itself while it had nothing to do. */
+  readonly onLost: (error: DrawbridgeError) => void;
+}
+
+/** An agent and a session for one prompt. */
+export interface Equipment {
+  readonly agent: Agent;
+  readonly session: AgentSession;
+}
+
+export interface Member extends MemberView {
+  /** Starts the process and opens its first session. Rejects if that fails. */
+  bringUp(): Promise<void>;
+  /** Ready → busy. */
+  take(): Equipment;
+  /** Busy → preparing → ready, with a session for this model; or rejects. The used session goes. */
+  prepare(used: AgentSession, model: string): Promise<void>;
+  /** Ends the process, in whatever phase it is. Resolves when nothing of it is left. */
+  retire(): Promise<void>;
+}
+
+export function createMember(options: MemberOptions): Member {
+  const { id, clock, log } = options;
+  const startedAtMs = clock.monotonic();
+  const retiring = new AbortController();
+  let phase: Phase = "starting";
+  let model = options.model;
+  let turns = 0;
+  let readyAtMs = startedAtMs;
+  let agent: Agent | undefined;
+  let session: AgentSession | undefined;
+  let up: Promise<unknown> = Promise.resolve();
+
+  const isStopping = () => phase === "stopping";
+  const becomeReady = (next: AgentSession, nextModel: string) => {
+    // It may have been retired meanwhile.
+    if (isStopping()) return;
+    session = next;
+    model = nextModel;
+    phase = "ready";
+    readyAtMs = clock.monotonic();
+  };
+
+  async function start(): Promise<void> {
+    const started = await options.startAgent(model, retiring.signal);
+    agent = started;
+    const onEnded = () => {
+      // A prompt that runs there, or a session that is being opened, fails by itself.
+      if (phase === "ready") options.onLost(started.ended.reason as DrawbridgeError);
+    };
+    started.ended.addEventListener("abort", onEnded, { once: true });
+    becomeReady(await started.openSession(model), model);
+    log.info({ pid: started.pid, ms: Math.round(readyAtMs - startedAtMs) }, "an agent process is ready");
+  }
+
+  return {
+    id,
+    startedAtMs,
+    get phase() {
+      return phase;
+    },
+    get model() {
+      return model;
+    },
+    get turns() {
+      return turns;
+    },
+    get readyAtMs() {
+      return readyAtMs;
+    },
+    bringUp() {
+      const starting = start();
+      up = starting.catch(() => {
+        // Whoever called bringUp hears of it; retire only waits for the end.
+      });
+      return starting;
+    },
+    take() {
+      if (phase !== "ready" || !agent || !session) throw new Error(`process ${id} is ${phase}, not ready`);
+      const equipment = { agent, session };
+      phase = "busy";
+      session = undefined;
+      turns += 1;
+      return equipment;
+    },
+    async prepare(used, nextModel) {
+      if (!agent || isStopping()) return;
+      if (agent.ended.aborted) throw agent.ended.reason;
+      phase = "preparing";
+      await agent.closeSession(used);
+      becomeReady(await agent.openSession(nextModel), nextModel);
+    },
+    async retire() {
+      phase = "stopping";
+      retiring.abort(new DrawbridgeError("DRAINING", "The agent process is not wanted any more."));
+      await up;
+      if (!agent) return;
+      await agent.stop();
+      const { skippedLines, strayFrames } = agent.connection.counts;
+      log.info(
+        { pid: agent.pid, turns, skipped_lines: skippedLines, stray_frames: strayFrames },
+        "an agent process is gone",
+      );
+    },
+  };
+}
