@@ -79,7 +79,7 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
     driver,
     registry,
     worker,
-    address: (workerId) => health.address(workerId),
+    health,
     agents,
     view,
     memory,
@@ -90,7 +90,7 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
   });
   const parts = { state, driver, view, memory, retries, events, settings, clock, log };
   const reconciler = createReconciler({ ...parts, agents, health, apply });
-  const loop = resources.use(createLoop({ ...parts, leadership, reconciler, registry }));
+  const loop = resources.use(createLoop({ ...parts, health, leadership, reconciler, registry }));
 
   return {
     service: createHandlers({ state, clock, events, loop, view, worker, profiles }),

@@ -11,6 +11,7 @@ import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { WorkerDriver } from "./drivers/driver.ts";
 import type { Events } from "./events.ts";
 import type { FleetMemory } from "./fleet-memory.ts";
+import type { HealthChecks } from "./health.ts";
 import type { Step } from "./plan.ts";
 import type { Retries } from "./retries.ts";
 import type { WorkerView } from "./worker-view.ts";
@@ -19,8 +20,7 @@ export interface ApplyOptions {
   readonly driver: WorkerDriver;
   readonly registry: Client<typeof RegistryService>;
   readonly worker: (address: string) => Client<typeof WorkerService>;
-  /** Where a worker was last registered. */
-  readonly address: (workerId: string) => string | undefined;
+  readonly health: HealthChecks;
   readonly agents: readonly AgentSpec[];
   readonly view: WorkerView;
   readonly memory: FleetMemory;
@@ -53,7 +53,7 @@ export function createApply(options: ApplyOptions): Apply {
   }
 
   async function drainWorker(step: Step, { signal }: Mandate): Promise<void> {
-    const address = options.view.get(step.workerId)?.address ?? options.address(step.workerId);
+    const address = options.view.get(step.workerId)?.address ?? options.health.address(step.workerId);
     if (address === undefined) throw new DrawbridgeError("NOT_FOUND", `Worker ${step.workerId} has no known address.`);
     const grace = durationFromMs(options.drainGraceMs);
     await options.worker(address).drain({ grace }, { timeoutMs: callTimeoutMs, signal });
@@ -62,12 +62,15 @@ export function createApply(options: ApplyOptions): Apply {
   }
 
   async function destroyWorker(step: Step, { epoch, signal }: Mandate): Promise<void> {
+    const process = (await driver.list()).find(({ workerId }) => workerId === step.workerId);
+    if (process && step.failed) retries.failed(step.accountId, clock.now() - process.startedAt, step.reason);
     await driver.destroy(step.workerId, epoch);
     const registered = options.view.get(step.workerId);
     if (registered) {
       const { id: workerId, incarnation } = registered;
       await options.registry.deregister({ workerId, incarnation }, { timeoutMs: callTimeoutMs, signal });
     }
+    options.health.forget(step.workerId);
     events.record("WorkerDestroyed", step.reason, step);
   }
 

@@ -24,8 +24,8 @@ export interface FleetMemory {
     now: number,
     options: { readonly settings: ScaleSettings; readonly keep: boolean },
   ): ReadonlyMap<string, number>;
-  /** Whether this generation of the account is seen for the first time. */
-  isNewGeneration(account: Account): boolean;
+  /** Ids of accounts whose generation is another one than the last time, or which are new. */
+  newGenerations(accounts: readonly Account[]): string[];
   /** Of these workers, the ones that are ready for the first time since they started. */
   newlyReady(incarnations: ReadonlyMap<string, string>): string[];
 }
@@ -33,7 +33,7 @@ export interface FleetMemory {
 export function createFleetMemory(): FleetMemory {
   const owned = new Set<string>();
   const draining = new Map<string, number>();
-  const generations = new Map<string, bigint>();
+  let generations: ReadonlyMap<string, bigint> = new Map();
   let scales = new Map<string, ScaleRecord>();
   let ready: ReadonlyMap<string, string> = new Map();
 
@@ -63,11 +63,11 @@ export function createFleetMemory(): FleetMemory {
       if (keep) scales = next;
       return new Map([...next].map(([id, { target }]) => [id, target]));
     },
-    isNewGeneration({ spec, generation }) {
-      const id = spec?.id ?? "";
-      const before = generations.get(id);
-      generations.set(id, generation);
-      return before !== generation;
+    newGenerations(accounts) {
+      const now = new Map(accounts.map(({ spec, generation }) => [spec?.id ?? "", generation]));
+      const fresh = [...now].filter(([id, generation]) => generations.get(id) !== generation).map(([id]) => id);
+      generations = now;
+      return fresh;
     },
     newlyReady(incarnations) {
       const fresh = [...incarnations].filter(([id, incarnation]) => ready.get(id) !== incarnation).map(([id]) => id);

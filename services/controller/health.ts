@@ -22,6 +22,8 @@ export interface HealthChecks {
   readonly records: ReadonlyMap<string, HealthRecord>;
   /** Where the worker was last registered. */
   address(workerId: string): string | undefined;
+  /** The worker has ended: what is known of it says nothing about its successor. */
+  forget(workerId: string): void;
 }
 
 /** Questions at the same time. */
@@ -36,6 +38,7 @@ export function createHealthChecks(options: HealthChecksOptions): HealthChecks {
     const known = before?.incarnation === target.incarnation ? before : undefined;
     const answer = await ask(target, signal);
     signal.throwIfAborted();
+    if (seen.get(target.id) !== target) return false;
     const record = judge(target, answer, known, options.clock.now());
     records.set(target.id, record);
     return (
@@ -78,6 +81,10 @@ export function createHealthChecks(options: HealthChecksOptions): HealthChecks {
     },
     records,
     address: (workerId) => seen.get(workerId)?.address,
+    forget(workerId) {
+      seen.delete(workerId);
+      records.delete(workerId);
+    },
   };
 }
 

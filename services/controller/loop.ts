@@ -12,6 +12,7 @@ import type { ControllerSettings } from "./config.ts";
 import type { WorkerDriver, WorkerExit } from "./drivers/driver.ts";
 import type { Events } from "./events.ts";
 import type { FleetMemory } from "./fleet-memory.ts";
+import type { HealthChecks } from "./health.ts";
 import type { Lead, Leadership } from "./leader.ts";
 import type { Step } from "./plan.ts";
 import type { Reconciler } from "./reconciler.ts";
@@ -27,6 +28,7 @@ export interface LoopOptions {
   readonly driver: WorkerDriver;
   readonly registry: Client<typeof RegistryService>;
   readonly memory: FleetMemory;
+  readonly health: HealthChecks;
   readonly retries: Retries;
   readonly events: Events;
   readonly settings: ControllerSettings;
@@ -167,11 +169,12 @@ export function createLoop(options: LoopOptions): Loop {
 
 /** A worker's process ended: it is not routed to any more, and if nobody asked for it, its account waits before it tries too often. */
 function noteExit(exit: WorkerExit, options: LoopOptions, trigger: () => void): void {
-  const { view, memory, retries, events, clock } = options;
+  const { view, memory, health, retries, events, clock } = options;
   const { workerId, code, signal, requested } = exit;
   const registered = view.get(workerId);
   const expected = requested || memory.draining.has(workerId) || registered?.health === Health.DRAINING;
   memory.over(workerId);
+  health.forget(workerId);
   const how = signal === undefined ? `exit code ${code ?? "unknown"}` : signal;
   const ranMs = clock.now() - exit.startedAt;
   const message = `Worker ${workerId} ended (${how}) after ${(ranMs / 1_000).toFixed(1)} s.`;

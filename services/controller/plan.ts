@@ -25,6 +25,8 @@ export interface Step {
   readonly accountId: string;
   readonly workerId: string;
   readonly reason: string;
+  /** Whether the worker is taken away because it failed. */
+  readonly failed: boolean;
 }
 
 /** What the plan saw of one account: the conditions are made of it. */
@@ -90,7 +92,13 @@ function summarize(account: Account, instances: readonly Instance[], view: PlanV
 function failedSteps({ instances }: PlanView): Step[] {
   return instances
     .filter(({ state }) => state === "failed")
-    .map((instance) => step(ActionType.DESTROY, instance.accountIds[0] ?? "", instance, instance.reason));
+    .map(({ workerId, accountIds: [accountId = ""], reason }) => ({
+      type: ActionType.DESTROY,
+      accountId,
+      workerId,
+      reason,
+      failed: true,
+    }));
 }
 
 /** Workers of which no account is wanted. */
@@ -120,6 +128,7 @@ function createSteps(summary: AccountSummary, view: PlanView, taken: ReadonlySet
     accountId,
     workerId,
     reason,
+    failed: false,
   }));
 }
 
@@ -181,10 +190,7 @@ function isExclusive({ accountIds }: Instance): boolean {
 }
 
 /** A worker that has never taken a prompt needs no draining. */
-function retire(instance: Instance, accountId: string, reason: string): Step {
-  return step(instance.state === "starting" ? ActionType.DESTROY : ActionType.DRAIN, accountId, instance, reason);
-}
-
-function step(type: Step["type"], accountId: string, { workerId }: Instance, reason: string): Step {
-  return { type, accountId, workerId, reason };
+function retire({ workerId, state }: Instance, accountId: string, reason: string): Step {
+  const type = state === "starting" ? ActionType.DESTROY : ActionType.DRAIN;
+  return { type, accountId, workerId, reason, failed: false };
 }

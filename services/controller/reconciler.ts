@@ -104,9 +104,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
       const seen = await look(leadingSince);
       mandate.signal.throwIfAborted();
       retries.keep(new Set(seen.accounts.map(({ spec }) => spec?.id ?? "")));
-      for (const account of seen.accounts) {
-        if (memory.isNewGeneration(account)) retries.reset(account.spec?.id ?? "");
-      }
+      for (const accountId of memory.newGenerations(seen.accounts)) retries.reset(accountId);
       const { steps, summaries } = planFor(seen, true);
       const due = steps.filter(({ accountId }) => !running.has(accountId));
       const accounts = new Map(seen.accounts.map((account) => [account.spec?.id ?? "", account]));
