@@ -22,7 +22,8 @@ export function levelsAt(stored: Levels | undefined, tier: Tier, now: number): L
   return {
     requests: refill(stored?.requests, tier.requestsPerMinute),
     tokens: refill(stored?.tokens, tier.tokensPerMinute),
-    at: now,
+    // Clocks differ a little: a slow one must not turn back the time of the last look, or the same moments would refill twice.
+    at: Math.max(now, stored?.at ?? now),
   };
 }
 

@@ -2,9 +2,10 @@
 // where the store is remote. Its definition is the conformance suite in test/conformance/, which runs against every implementation.
 //
 // Conventions. `now` is wall time in milliseconds, passed in by the caller. Money is in millionths of a dollar (`Micros`), credits in
-// thousandths (`Millicredits`): whole numbers, |n| ≤ 2^53-1. Every operation may be repeated: the same ids give the same result and
+// thousandths (`Millicredits`): whole numbers from 0 to 2^53-1, no balance ever beyond; other amounts, and empty ids, are INVALID_ARGUMENT. An id
+// is any other text. "By id" is the order of the ids' UTF-8 bytes. Every operation may be repeated: the same ids give the same result and
 // change nothing more. A refusal that callers decide by is a result; a fault is a DrawbridgeError (STATE_UNAVAILABLE, NOT_FOUND,
-// ALREADY_EXISTS, REVISION_CONFLICT).
+// ALREADY_EXISTS, REVISION_CONFLICT, INVALID_ARGUMENT).
 import type { ApiKey, Price, QuotaBalance, Tier, User } from "#gen/drawbridge/v1/access_service";
 import type { Account, AccountSpec, Breaker, Condition, CreditBalance } from "#gen/drawbridge/v1/account";
 import type { FleetEvent } from "#gen/drawbridge/v1/fleet_service";
@@ -48,19 +49,25 @@ export interface WorkerDirectory extends Observable {
 // ---- Accounts: the desired state, with credits and conditions -----------------------------------------------------------------------
 
 export interface AccountStore extends Observable {
-  /** Creates the account and grants spec.initial_millicredits, together. ALREADY_EXISTS. */
+  /**
+   * Creates the account and makes spec.initial_millicredits available, together. What an earlier account of this id left available is
+   * withdrawn; what it spent, and what its leases hold, stays in the books. ALREADY_EXISTS.
+   */
   create(spec: AccountSpec, managedBy: "file" | "api", now: number): Promise<Account>;
   /** The account with its credits; breaker and worker_ids are not filled in here. */
   get(id: string): Promise<Account | undefined>;
   /** All, by id. */
   list(): Promise<Account[]>;
-  /** Replaces the specification; the generation grows if it changed. `revision` 0: whatever it is. NOT_FOUND, REVISION_CONFLICT. */
+  /**
+   * Replaces the specification; generation and revision grow if it changed. Changes no credits. `revision` 0: whatever it is. NOT_FOUND,
+   * REVISION_CONFLICT.
+   */
   update(spec: AccountSpec, revision: number, now: number): Promise<Account>;
-  /** Removes the account. Its credits stay in the books, so that running leases settle. NOT_FOUND, REVISION_CONFLICT. */
+  /** Removes the account. Its credits stay in the books, so that running leases settle. `revision` as in update. NOT_FOUND, REVISION_CONFLICT. */
   remove(id: string, revision: number, now: number): Promise<void>;
   /** Replaces the conditions. Changes neither generation nor revision. No error if the account is gone. */
   setConditions(id: string, conditions: readonly Condition[], now: number): Promise<void>;
-  /** Adds credits, once per grantId. NOT_FOUND. */
+  /** Adds credits, once per grantId. The balance after it. NOT_FOUND. */
   grant(id: string, grantId: string, millicredits: number, now: number): Promise<CreditBalance>;
   /** Makes `available` this, by granting (or withdrawing) the difference. NOT_FOUND. */
   setAvailable(id: string, available: number, now: number): Promise<CreditBalance>;
@@ -109,26 +116,27 @@ export interface LeaseSettlement {
 export interface LeaseStore {
   /**
    * Checks account, drain state, credits (available ≥ millicredits, and > 0 unless millicredits is 0) and capacity, and reserves: all or
-   * nothing. A repeated attemptId gives the lease that it has ("settled" if it is over).
+   * nothing. A repeated attemptId gives the lease that it has ("settled" if it is over, for an hour at least). An attempt is known by its
+   * account and its id together.
    */
   acquire(request: LeaseRequest): Promise<LeaseResult>;
   /**
    * Ends a lease: charges outcome.millicredits if the agent reported them, else what was reserved if there was content, else nothing;
-   * never more than reserved + available. Releases the rest. The first outcome of an attempt counts; an attempt that is not known settles
-   * nothing.
+   * never more than reserved + available. Releases the rest. The first outcome of an attempt counts; an attempt that outcome.account_id does
+   * not know settles nothing. Works after the account was removed.
    */
   settle(outcome: Outcome, now: number): Promise<LeaseSettlement>;
   /** Moves the expiry of leases that are open; others are skipped. */
   renew(accountId: string, attemptIds: readonly string[], expiresAt: number): Promise<void>;
   /** Open leases whose expiry is at or before `now`, oldest first. */
   expired(now: number, limit: number): Promise<LeaseRecord[]>;
-  /** Open leases of an account. */
+  /** Open leases of an account, by attempt id. */
   open(accountId: string): Promise<LeaseRecord[]>;
 }
 
 /** The outcomes that workers and gateways recorded, kept for the sweeps. */
 export interface OutcomeStore extends Observable {
-  /** Remembers an outcome until now + ttlMs. The first one of an attempt stays. */
+  /** Remembers an outcome until now + ttlMs. The first one of an attempt stays, and so does the first with content of a request. */
   record(outcome: Outcome, ttlMs: number, now: number): Promise<void>;
   /** The outcome of an attempt. */
   byAttempt(attemptId: string, now: number): Promise<Outcome | undefined>;
@@ -211,7 +219,7 @@ export interface AdmitRequest {
   readonly now: number;
 }
 
-/** What the rate-limit headers say. Buckets refill continuously: rate/60 a second, up to a minute's worth. */
+/** What the rate-limit headers say. Buckets refill continuously: rate/60 a second, up to a minute's worth. A limit of 0 allows nothing. */
 export interface LimitStatus {
   readonly requests: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
   readonly tokens: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
@@ -275,12 +283,18 @@ export interface UsageQuery {
 export interface Ledger extends Observable {
   /**
    * One decision: the key is good and may use the model, requests/min, tokens/min and concurrency have room, quota and budget cover the
-   * hold; then all of it is taken, or nothing. A repeated requestId whose hold is open is admitted again and takes nothing more.
+   * hold; then all of it is taken, or nothing. They are looked at in this order, after the idempotency key, and the first that says no is the
+   * refusal. Concurrency is the number of the user's open holds that have not expired. A repeated requestId whose hold is open is admitted again
+   * and takes nothing more; one that is settled is ALREADY_EXISTS. A request is known by its user and its id together.
+   *
+   * An idempotency key belongs to its user: "running" while the hold of its request is open, "billed" once that settled as END_FINISHED or
+   * with a cost, and free again after any other end, or when it expires.
    */
   admit(request: AdmitRequest): Promise<AdmitResult>;
   /**
-   * Ends a hold: charges, releases the rest, gives back or takes the difference in tokens, frees the concurrency, and writes the entry.
-   * Once per requestId: a repeated call gives the entry that is there. undefined: no such hold, ever.
+   * Ends a hold: charges, releases the rest, gives back or takes the difference in tokens (input + output; none without usage), frees the
+   * concurrency, and writes the entry. Once per requestId: a repeated call gives the entry that is there. undefined: no such hold, ever, or
+   * its entry was trimmed.
    */
   settle(request: SettleRequest): Promise<{ readonly settled: boolean; readonly entry: UsageEntry } | undefined>;
   /** Moves the expiry of holds that are open; others are skipped. */
@@ -292,9 +306,9 @@ export interface Ledger extends Observable {
   /** Limits as they stand, taking nothing. */
   limits(userId: string, tier: Tier, now: number): Promise<LimitStatus>;
   quota(userId: string): Promise<QuotaBalance | undefined>;
-  /** Entries, newest first. */
+  /** Entries with since ≤ at < until, newest first: by time, then by request and user. INVALID_ARGUMENT: a token of somebody else's. */
   usage(query: UsageQuery): Promise<{ readonly entries: UsageEntry[]; readonly nextPageToken: string }>;
-  /** Deletes entries older than `before`, at most `limit`; how many. Balances keep what was spent. */
+  /** Deletes entries older than `before`, oldest first, at most `limit`; how many. Balances keep what was spent. */
   trim(before: number, limit: number): Promise<number>;
 }
 
@@ -310,7 +324,7 @@ export interface EventLog extends Observable {
 export interface LeaderLock {
   /**
    * Takes the lock if it is free or ended, or renews it if `owner` has it. `epoch` grows by one each time that the lock changes hands, and
-   * is the fencing token of whoever leads.
+   * is the fencing token of whoever leads. A lock that ended has changed hands, even if its owner takes it again.
    */
   acquire(owner: string, ttlMs: number, now: number): Promise<{ leads: boolean; owner: string; epoch: number }>;
   /** Gives the lock up, if `owner` has it. */

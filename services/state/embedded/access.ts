@@ -10,6 +10,7 @@ import {
   UserSchema,
 } from "#gen/drawbridge/v1/access_service";
 import { DrawbridgeError } from "../../kit/errors.ts";
+import { checkAmount, checkId } from "../checks.ts";
 import type { AccessStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
@@ -43,8 +44,10 @@ function users(database: Database, changed: Changed) {
     return user;
   };
   return {
-    createUser: async (user, now) =>
-      changed(() => {
+    async createUser(user, now) {
+      checkId("The user's id", user.id);
+      checkAmount("quotaMicros", user.quotaMicros);
+      return changed(() => {
         if (find(user.id)) throw new DrawbridgeError("ALREADY_EXISTS", `There is a user "${user.id}" already.`);
         database.run(
           "INSERT INTO users (id, tier, granted, available, held, spent, created_at) VALUES (?, ?, ?, ?, 0, 0, ?)",
@@ -55,20 +58,23 @@ function users(database: Database, changed: Changed) {
           now,
         );
         return need(user.id);
-      }),
+      });
+    },
 
     getUser: async (id) => find(id),
 
     listUsers: async (afterId, limit) =>
       database.all("SELECT * FROM users WHERE id > ? ORDER BY id LIMIT ?", afterId, limit).map(userOf),
 
-    grantQuota: async (userId, grantId, micros, now) =>
-      changed(() => {
+    async grantQuota(userId, grantId, micros, now) {
+      checkAmount("micros", micros);
+      return changed(() => {
         need(userId);
         const fresh = database.run("INSERT OR IGNORE INTO quota_grants VALUES (?, ?, ?)", userId, grantId, now) > 0;
         if (fresh) addQuota(database, userId, { granted: micros, available: micros });
         return need(userId);
-      }),
+      });
+    },
   } satisfies Partial<AccessStore>;
 }
 
@@ -78,8 +84,10 @@ function keys(database: Database, changed: Changed) {
     return row && keyOf(row);
   };
   return {
-    createKey: async (key, now) =>
-      changed(() => {
+    async createKey(key, now) {
+      checkId("The key's id", key.id);
+      if (key.budgetMicros !== undefined) checkAmount("budgetMicros", key.budgetMicros);
+      return changed(() => {
         if (!database.get("SELECT 1 FROM users WHERE id = ?", key.userId)) {
           throw new DrawbridgeError("NOT_FOUND", `There is no user "${key.userId}".`);
         }
@@ -101,7 +109,8 @@ function keys(database: Database, changed: Changed) {
           now,
         );
         return keyOf(row as Row);
-      }),
+      });
+    },
 
     findKey: async (hash) => find("hash", hash),
 

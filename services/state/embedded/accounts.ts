@@ -3,6 +3,7 @@ import { clone, create, equals, fromJson, toJson } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Account, AccountSchema, AccountSpecSchema, ConditionSchema } from "#gen/drawbridge/v1/account";
 import { DrawbridgeError } from "../../kit/errors.ts";
+import { checkAmount, checkId } from "../checks.ts";
 import type { AccountStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import { addCredits, creditsOf } from "./credits.ts";
@@ -25,6 +26,10 @@ export function createAccountStore(database: Database, changes: Changes): Accoun
     }
     return account;
   };
+  const makeAvailable = (id: string, available: number) => {
+    const difference = available - Number(creditsOf(database, id).available);
+    return addCredits(database, id, { granted: difference, available: difference });
+  };
   const changed = <T>(work: () => T): T => {
     const result = database.transaction(work);
     changes.notify();
@@ -34,10 +39,12 @@ export function createAccountStore(database: Database, changes: Changes): Accoun
   return {
     onChange: changes.onChange,
 
-    create: async (spec, managedBy, now) =>
-      changed(() => {
+    async create(spec, managedBy, now) {
+      const initial = Number(spec.initialMillicredits);
+      checkId("The account's id", spec.id);
+      checkAmount("initial_millicredits", initial);
+      return changed(() => {
         if (find(spec.id)) throw new DrawbridgeError("ALREADY_EXISTS", `There is an account "${spec.id}" already.`);
-        const granted = Number(spec.initialMillicredits);
         database.run(
           "INSERT INTO accounts (id, spec, generation, revision, managed_by, created_at) VALUES (?, ?, 1, ?, ?, ?)",
           spec.id,
@@ -46,9 +53,10 @@ export function createAccountStore(database: Database, changes: Changes): Accoun
           managedBy,
           now,
         );
-        addCredits(database, spec.id, { granted, available: granted });
+        makeAvailable(spec.id, initial);
         return need(spec.id, 0);
-      }),
+      });
+    },
 
     get: async (id) => find(id),
 
@@ -78,20 +86,23 @@ export function createAccountStore(database: Database, changes: Changes): Accoun
       database.run("UPDATE accounts SET conditions = ? WHERE id = ?", json, id);
     },
 
-    grant: async (id, grantId, millicredits, now) =>
-      changed(() => {
+    async grant(id, grantId, millicredits, now) {
+      checkAmount("millicredits", millicredits);
+      return changed(() => {
         need(id, 0);
         const fresh = database.run("INSERT OR IGNORE INTO credit_grants VALUES (?, ?, ?)", id, grantId, now) > 0;
         if (!fresh) return creditsOf(database, id);
         return addCredits(database, id, { granted: millicredits, available: millicredits });
-      }),
+      });
+    },
 
-    setAvailable: async (id, available, _now) =>
-      changed(() => {
+    async setAvailable(id, available, _now) {
+      checkAmount("available", available);
+      return changed(() => {
         need(id, 0);
-        const difference = available - Number(creditsOf(database, id).available);
-        return addCredits(database, id, { granted: difference, available: difference });
-      }),
+        return makeAvailable(id, available);
+      });
+    },
   };
 }
 

@@ -1,11 +1,15 @@
 // The one decision that lets a request in, and takes everything that it needs, or nothing.
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import { End } from "#gen/drawbridge/v1/usage";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import { type Levels, levelsAt, limitStatus, waitMs } from "../limits.ts";
 import type { AdmitRefusal, AdmitRequest, AdmitResult } from "../state.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota } from "./quota.ts";
 import { encode } from "./records.ts";
+
+/** Expired idempotency keys that one admission clears away at most. */
+const clearLimit = 8;
 
 /** Runs inside a transaction. */
 export function admit(database: Database, request: AdmitRequest): AdmitResult {
@@ -14,8 +18,11 @@ export function admit(database: Database, request: AdmitRequest): AdmitResult {
   if (!user || !key) return { admitted: false, refusal: { reason: "UNAUTHENTICATED" }, limits: undefined };
 
   const levels = levelsAt(levelsOf(user), request.tier, request.now);
-  if (database.get("SELECT 1 FROM holds WHERE request_id = ?", request.requestId)) {
+  if (hasHold(database, request.userId, request.requestId)) {
     return { admitted: true, limits: limitStatus(levels, request.tier) };
+  }
+  if (endOf(database, request.userId, request.requestId)) {
+    throw new DrawbridgeError("ALREADY_EXISTS", `Request "${request.requestId}" is settled already.`);
   }
   const refusal =
     refusalOfKey(key, request) ??
@@ -24,9 +31,18 @@ export function admit(database: Database, request: AdmitRequest): AdmitResult {
     refusalOfMoney(user, key, request);
   if (refusal) return { admitted: false, refusal, limits: limitStatus(levels, request.tier) };
 
-  const left = { requests: levels.requests - 1, tokens: levels.tokens - request.tokens, at: request.now };
+  const left = { requests: levels.requests - 1, tokens: levels.tokens - request.tokens, at: levels.at };
   take(database, request, left);
   return { admitted: true, limits: limitStatus(left, request.tier) };
+}
+
+function hasHold(database: Database, userId: string, requestId: string): boolean {
+  return database.get("SELECT 1 FROM holds WHERE user_id = ? AND request_id = ?", userId, requestId) !== undefined;
+}
+
+/** How a settled request ended. */
+function endOf(database: Database, userId: string, requestId: string): Row | undefined {
+  return database.get("SELECT end, micros FROM usage WHERE user_id = ? AND request_id = ?", userId, requestId);
 }
 
 /** A user's stored buckets; undefined: nothing was ever taken from them. */
@@ -62,8 +78,8 @@ function refusalOfIdempotency(database: Database, request: AdmitRequest): AdmitR
     requestId,
   });
   if (known["body_hash"] !== request.idempotency.bodyHash) return conflict("other_body");
-  if (database.get("SELECT 1 FROM holds WHERE request_id = ?", requestId)) return conflict("running");
-  const entry = database.get("SELECT end, micros FROM usage WHERE request_id = ?", requestId);
+  if (hasHold(database, request.userId, requestId)) return conflict("running");
+  const entry = endOf(database, request.userId, requestId);
   const billed = entry && (entry["end"] === End.FINISHED || Number(entry["micros"]) > 0);
   return billed ? conflict("billed") : undefined;
 }
@@ -100,8 +116,8 @@ function take(database: Database, request: AdmitRequest, left: Levels): void {
   storeLevels(database, userId, left);
   database.run(
     "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
-    requestId,
     userId,
+    requestId,
     keyId,
     request.model,
     holdMicros,
@@ -111,6 +127,12 @@ function take(database: Database, request: AdmitRequest, left: Levels): void {
     request.expiresAt,
   );
   if (!idempotency) return;
+  database.run(
+    `DELETE FROM idempotency WHERE (user_id, key) IN
+       (SELECT user_id, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
+    request.now,
+    clearLimit,
+  );
   database.run(
     "INSERT OR REPLACE INTO idempotency VALUES (?, ?, ?, ?, ?)",
     userId,

@@ -10,14 +10,22 @@ export interface Changes extends Disposable {
 const pollMs = 100;
 
 /** One for each subject, and one poll for all. */
-export function createChangeHub(database: Database): { subject(): Changes } & Disposable {
+export function createChangeHub(
+  database: Database,
+  onError: (error: unknown) => void,
+): { subject(): Changes } & Disposable {
   const subjects = new Set<Set<() => void>>();
   let version = database.dataVersion();
   const timer = setInterval(() => {
     if (![...subjects].some((listeners) => listeners.size > 0)) return;
-    const now = database.dataVersion();
-    if (now === version) return;
-    version = now;
+    try {
+      const now = database.dataVersion();
+      if (now === version) return;
+      version = now;
+    } catch (error) {
+      onError(error);
+      return;
+    }
     for (const listeners of subjects) for (const listener of listeners) listener();
   }, pollMs);
   timer.unref();
@@ -33,7 +41,7 @@ export function createChangeHub(database: Database): { subject(): Changes } & Di
         },
         notify() {
           // After the caller has its answer, so that a listener never runs inside an operation.
-          for (const listener of listeners) queueMicrotask(listener);
+          for (const listener of listeners) queueMicrotask(() => listeners.has(listener) && listener());
         },
         [Symbol.dispose]: () => listeners.clear(),
       };

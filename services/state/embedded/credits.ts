@@ -1,6 +1,7 @@
 // The books of an account's credits. Every change keeps granted = available + held + spent; the table refuses what would not.
 import { create } from "@bufbuild/protobuf";
 import { type CreditBalance, CreditBalanceSchema } from "#gen/drawbridge/v1/account";
+import { maxAmount, tooMuchGranted } from "../checks.ts";
 import type { Database } from "./database.ts";
 
 export interface CreditChange {
@@ -13,6 +14,9 @@ export interface CreditChange {
 /** Adds the change to the books of an account, which begin at zero. */
 export function addCredits(database: Database, accountId: string, change: CreditChange): CreditBalance {
   const { granted = 0, available = 0, held = 0, spent = 0 } = change;
+  if (granted > 0 && Number(creditsOf(database, accountId).granted) > maxAmount - granted) {
+    throw tooMuchGranted(`Account "${accountId}"`);
+  }
   database.run("INSERT OR IGNORE INTO credits VALUES (?, 0, 0, 0, 0)", accountId);
   const row = database.get(
     `UPDATE credits SET granted = granted + ?, available = available + ?, held = held + ?, spent = spent + ?

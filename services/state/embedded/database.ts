@@ -1,9 +1,9 @@
 // The SQLite file: opening it, one transaction for each operation, prepared statements.
-import { chmodSync, mkdirSync } from "node:fs";
+import { chmodSync, closeSync, mkdirSync, openSync } from "node:fs";
 import { dirname } from "node:path";
 import { DatabaseSync, type SQLInputValue, type SQLOutputValue, type StatementSync } from "node:sqlite";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { migrations } from "./schema.ts";
+import { applicationId, migrations } from "./schema.ts";
 
 export type Row = Record<string, SQLOutputValue>;
 
@@ -20,21 +20,62 @@ export interface Database extends Disposable {
   dataVersion(): number;
 }
 
+/** Stands for a store in memory, which ends with its owner. */
+export const inMemoryPath = ":memory:";
+
 /** How long an operation waits for another process's transaction, in ms. */
 const busyTimeoutMs = 5_000;
 
 export function openDatabase(path: string): Database {
-  const inMemory = path === ":memory:";
   const connection = guard(path, () => {
-    if (!inMemory) mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
-    const opened = new DatabaseSync(path, { timeout: busyTimeoutMs, enableForeignKeyConstraints: true });
-    if (!inMemory) chmodSync(path, 0o600);
-    // Commits survive the process without a flush to the disk each; a power cut may take the last ones. Checkpoints are made elsewhere.
-    opened.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;");
-    return opened;
+    if (path !== inMemoryPath) prepareFile(path);
+    return new DatabaseSync(path, { timeout: busyTimeoutMs });
   });
-  guard(path, () => migrate(connection, path));
+  try {
+    guard(path, () => {
+      checkIdentity(connection, path);
+      if (path !== inMemoryPath) chmodSync(path, 0o600);
+      // Commits survive the process without a flush to the disk each; a power cut may take the last ones. Checkpoints are made elsewhere.
+      connection.exec("PRAGMA journal_mode = WAL; PRAGMA synchronous = NORMAL; PRAGMA wal_autocheckpoint = 0;");
+      migrate(connection);
+    });
+  } catch (error) {
+    connection.close();
+    throw error;
+  }
   return wrap(connection, path);
+}
+
+/** Makes the folder and the file where they are not there yet. SQLite's side files take over the file's mode. */
+function prepareFile(path: string): void {
+  mkdirSync(dirname(path), { recursive: true, mode: 0o700 });
+  closeSync(openSync(path, "a", 0o600));
+}
+
+/** Refuses, before anything is written, a file that is not a store of this version or an earlier one. */
+function checkIdentity(connection: DatabaseSync, path: string): void {
+  if (pragma(connection, "application_id") === applicationId) {
+    if (pragma(connection, "user_version") <= migrations.length) return;
+    const message = `${path} was written by a newer version of Drawbridge. Use that version, or name another file in "state".`;
+    throw new DrawbridgeError("INVALID_ARGUMENT", message);
+  }
+  if (connection.prepare("SELECT 1 FROM sqlite_schema LIMIT 1").get()) throw notOurs(path);
+}
+
+function migrate(connection: DatabaseSync): void {
+  connection.exec("BEGIN IMMEDIATE");
+  try {
+    // Read inside the transaction: another process may have been first.
+    for (const migration of migrations.slice(pragma(connection, "user_version"))) connection.exec(migration);
+    connection.exec(`PRAGMA application_id = ${applicationId}; PRAGMA user_version = ${migrations.length}; COMMIT`);
+  } catch (error) {
+    if (connection.isTransaction) connection.exec("ROLLBACK");
+    throw error;
+  }
+}
+
+function pragma(connection: DatabaseSync, name: "application_id" | "user_version"): number {
+  return Number(connection.prepare(`PRAGMA ${name}`).get()?.[name]);
 }
 
 function wrap(connection: DatabaseSync, path: string): Database {
@@ -80,24 +121,6 @@ function wrap(connection: DatabaseSync, path: string): Database {
   return database;
 }
 
-function migrate(connection: DatabaseSync, path: string): void {
-  const version = () => Number(connection.prepare("PRAGMA user_version").get()?.["user_version"]);
-  if (version() > migrations.length) {
-    throw new DrawbridgeError(
-      "INVALID_ARGUMENT",
-      `${path} was written by a newer version of Drawbridge. Use that version, or another file.`,
-    );
-  }
-  connection.exec("BEGIN IMMEDIATE");
-  try {
-    for (const migration of migrations.slice(version())) connection.exec(migration);
-    connection.exec(`PRAGMA user_version = ${migrations.length}; COMMIT`);
-  } catch (error) {
-    if (connection.isTransaction) connection.exec("ROLLBACK");
-    throw error;
-  }
-}
-
 /** SQLite's errors, and the file system's, as ours. */
 function guard<T>(path: string, work: () => T): T {
   try {
@@ -112,8 +135,17 @@ function guard<T>(path: string, work: () => T): T {
 const busyCode = 5;
 const lockedCode = 6;
 const corruptCode = 11;
+const readOnlyCode = 8;
 const cannotOpenCode = 14;
 const notADatabaseCode = 26;
+
+/** The file system's own words for a path that cannot hold the store. */
+const fileErrors = ["EACCES", "EEXIST", "EISDIR", "ENOTDIR", "EPERM", "EROFS"];
+
+function notOurs(path: string, cause?: unknown): DrawbridgeError {
+  const message = `${path} is no Drawbridge store, or is damaged. Name another file in "state", or restore a copy.`;
+  return new DrawbridgeError("INVALID_ARGUMENT", message, { cause });
+}
 
 function storeError(path: string, error: unknown): unknown {
   const code = (error as { errcode?: number }).errcode;
@@ -125,11 +157,10 @@ function storeError(path: string, error: unknown): unknown {
     });
   }
   if (primary === notADatabaseCode || primary === corruptCode) {
-    const message = `${path} is no Drawbridge store, or is damaged. Name another file in "state", or restore a copy.`;
-    return new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
+    return notOurs(path, error);
   }
-  const systemCode = (error as NodeJS.ErrnoException).code;
-  if (primary === cannotOpenCode || systemCode === "EACCES" || systemCode === "EROFS" || systemCode === "ENOTDIR") {
+  const systemCode = (error as NodeJS.ErrnoException).code ?? "";
+  if (primary === cannotOpenCode || primary === readOnlyCode || fileErrors.includes(systemCode)) {
     const message = `The store ${path} cannot be opened: check that the folder is there and that this user may write in it.`;
     return new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
   }

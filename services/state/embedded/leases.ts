@@ -2,6 +2,7 @@
 import type { Outcome } from "#gen/drawbridge/v1/usage";
 import type { LeaseRecord, LeaseRequest, LeaseResult, LeaseSettlement, LeaseStore } from "../state.ts";
 import { leaseCharge } from "../charges.ts";
+import { checkLeaseRequest } from "../checks.ts";
 import type { Changes } from "./changes.ts";
 import { addCredits, creditsOf } from "./credits.ts";
 import type { Database, Row } from "./database.ts";
@@ -12,13 +13,19 @@ const settledKeepMs = 24 * 3_600_000;
 const clearLimit = 8;
 
 export function createLeaseStore(database: Database, accountChanges: Changes): LeaseStore {
-  const find = (attemptId: string) => database.get("SELECT * FROM leases WHERE attempt_id = ?", attemptId);
+  const find = (accountId: string, attemptId: string) =>
+    database.get("SELECT * FROM leases WHERE account_id = ? AND attempt_id = ?", accountId, attemptId);
 
   return {
-    acquire: async (request) => database.transaction(() => acquire(database, request, find(request.attemptId))),
+    async acquire(request) {
+      checkLeaseRequest(request);
+      return database.transaction(() => acquire(database, request, find(request.accountId, request.attemptId)));
+    },
 
     async settle(outcome, now) {
-      const settlement = database.transaction(() => settle(database, outcome, now, find(outcome.attemptId)));
+      const settlement = database.transaction(() =>
+        settle(database, outcome, now, find(outcome.accountId, outcome.attemptId)),
+      );
       // Of all the changes of a balance, its end is the one that others act on at once.
       if (settlement.settled && settlement.credits?.available === 0n) accountChanges.notify();
       return settlement;
@@ -29,10 +36,10 @@ export function createLeaseStore(database: Database, accountChanges: Changes): L
       database.transaction(() => {
         for (const attemptId of attemptIds) {
           database.run(
-            "UPDATE leases SET expires_at = ? WHERE attempt_id = ? AND account_id = ? AND settled_at IS NULL",
+            "UPDATE leases SET expires_at = ? WHERE account_id = ? AND attempt_id = ? AND settled_at IS NULL",
             expiresAt,
-            attemptId,
             accountId,
+            attemptId,
           );
         }
       });
@@ -102,9 +109,16 @@ function settle(database: Database, outcome: Outcome, now: number, known: Row | 
   const held = Number(known["millicredits"]);
   const charge = leaseCharge(outcome, held, Number(creditsOf(database, accountId).available));
   const credits = addCredits(database, accountId, { available: held - charge, held: -held, spent: charge });
-  database.run("UPDATE leases SET settled_at = ?, charged = ? WHERE attempt_id = ?", now, charge, outcome.attemptId);
   database.run(
-    "DELETE FROM leases WHERE attempt_id IN (SELECT attempt_id FROM leases WHERE settled_at < ? LIMIT ?)",
+    "UPDATE leases SET settled_at = ?, charged = ? WHERE account_id = ? AND attempt_id = ?",
+    now,
+    charge,
+    accountId,
+    outcome.attemptId,
+  );
+  database.run(
+    `DELETE FROM leases WHERE (account_id, attempt_id) IN
+       (SELECT account_id, attempt_id FROM leases WHERE settled_at < ? ORDER BY settled_at LIMIT ?)`,
     now - settledKeepMs,
     clearLimit,
   );

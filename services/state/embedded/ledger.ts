@@ -4,9 +4,10 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import type { End, Usage, UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
 import { UsageEntrySchema } from "#gen/drawbridge/v1/usage";
-import { DrawbridgeError } from "../../kit/errors.ts";
 import { holdCharge } from "../charges.ts";
+import { checkAdmitRequest, checkSettleRequest } from "../checks.ts";
 import { levelsAt, limitStatus } from "../limits.ts";
+import { pagePosition, pageToken } from "../paging.ts";
 import type { HoldRecord, Ledger, SettleRequest, UsageQuery } from "../state.ts";
 import { admit, levelsOf } from "./admission.ts";
 import type { Changes } from "./changes.ts";
@@ -18,9 +19,13 @@ export function createLedger(database: Database, changes: Changes): Ledger {
   return {
     onChange: changes.onChange,
 
-    admit: async (request) => database.transaction(() => admit(database, request)),
+    async admit(request) {
+      checkAdmitRequest(request);
+      return database.transaction(() => admit(database, request));
+    },
 
     async settle(request) {
+      checkSettleRequest(request);
       const result = database.transaction(() => settle(database, request));
       if (result?.settled) changes.notify();
       return result;
@@ -62,7 +67,8 @@ export function createLedger(database: Database, changes: Changes): Ledger {
 
     async trim(before, limit) {
       return database.run(
-        "DELETE FROM usage WHERE sequence IN (SELECT sequence FROM usage WHERE at < ? ORDER BY at LIMIT ?)",
+        `DELETE FROM usage WHERE (user_id, request_id) IN
+           (SELECT user_id, request_id FROM usage WHERE at < ? ORDER BY at LIMIT ?)`,
         before,
         limit,
       );
@@ -153,20 +159,27 @@ function usage(database: Database, query: UsageQuery): { entries: UsageEntry[]; 
   where("model = ?", query.model);
   where("at >= ?", query.since);
   where("at < ?", query.until);
-  where("sequence < ?", query.pageToken ? pageSequence(query.pageToken) : undefined);
+  if (query.pageToken) {
+    const { at, requestId, userId } = pagePosition(query.pageToken);
+    conditions.push("(at, request_id, user_id) < (?, ?, ?)");
+    values.push(at, requestId, userId);
+  }
   const filter = conditions.length > 0 ? `WHERE ${conditions.join(" AND ")}` : "";
-  const rows = database.all(`SELECT * FROM usage ${filter} ORDER BY sequence DESC LIMIT ?`, ...values, query.limit + 1);
+  const order = "ORDER BY at DESC, request_id DESC, user_id DESC";
+  const rows = database.all(`SELECT * FROM usage ${filter} ${order} LIMIT ?`, ...values, query.limit + 1);
   const page = rows.slice(0, query.limit);
   const last = page.at(-1);
   return {
     entries: page.map(entryOf),
-    nextPageToken: rows.length > page.length && last ? String(last["sequence"]) : "",
+    nextPageToken:
+      rows.length > page.length && last
+        ? pageToken({
+            at: Number(last["at"]),
+            requestId: String(last["request_id"]),
+            userId: String(last["user_id"]),
+          })
+        : "",
   };
-}
-
-function pageSequence(token: string): number {
-  if (/^\d{1,15}$/.test(token)) return Number(token);
-  throw new DrawbridgeError("INVALID_ARGUMENT", "The page token is not one that this server gave.");
 }
 
 function holdOf(row: Row): HoldRecord {

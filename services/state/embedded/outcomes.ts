@@ -15,16 +15,17 @@ export function createOutcomeStore(database: Database, changes: Changes): Outcom
     async record(outcome, ttlMs, now) {
       const recorded = database.transaction(() => {
         database.run(
-          "DELETE FROM outcomes WHERE attempt_id IN (SELECT attempt_id FROM outcomes WHERE expires_at <= ? LIMIT ?)",
+          "DELETE FROM outcomes WHERE attempt_id IN (SELECT attempt_id FROM outcomes WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
           now,
           clearLimit,
         );
         return database.run(
-          "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?)",
+          "INSERT OR IGNORE INTO outcomes VALUES (?, ?, ?, ?, ?, ?)",
           outcome.attemptId,
           outcome.requestId,
           outcome.content ? 1 : 0,
           encode(OutcomeSchema, outcome),
+          now,
           now + ttlMs,
         );
       });
@@ -38,7 +39,8 @@ export function createOutcomeStore(database: Database, changes: Changes): Outcom
 
     async finalOf(requestId, now) {
       const row = database.get(
-        "SELECT record FROM outcomes WHERE request_id = ? AND content = 1 AND expires_at > ? LIMIT 1",
+        `SELECT record FROM outcomes WHERE request_id = ? AND content = 1 AND expires_at > ?
+         ORDER BY recorded_at, attempt_id LIMIT 1`,
         requestId,
         now,
       );

@@ -1,5 +1,8 @@
 // The tables of the embedded store. A new version appends a migration; a file from a newer program is refused.
 
+/** Marks a SQLite file as ours (PRAGMA application_id): "DRAW". */
+export const applicationId = 0x44524157;
+
 /** Each entry brings the file from the version of its index to the next one. */
 export const migrations: readonly string[] = [
   `
@@ -40,16 +43,17 @@ export const migrations: readonly string[] = [
   ) STRICT, WITHOUT ROWID;
 
   CREATE TABLE leases (
-    attempt_id TEXT PRIMARY KEY,
-    request_id TEXT NOT NULL,
     account_id TEXT NOT NULL,
+    attempt_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
     worker_id TEXT NOT NULL,
     worker_incarnation TEXT NOT NULL,
     model TEXT NOT NULL,
     millicredits INTEGER NOT NULL,
     expires_at INTEGER NOT NULL,
     settled_at INTEGER,
-    charged INTEGER
+    charged INTEGER,
+    PRIMARY KEY (account_id, attempt_id)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX leases_open ON leases (account_id, worker_id, expires_at) WHERE settled_at IS NULL;
   CREATE INDEX leases_open_by_expiry ON leases (expires_at) WHERE settled_at IS NULL;
@@ -60,9 +64,10 @@ export const migrations: readonly string[] = [
     request_id TEXT NOT NULL,
     content INTEGER NOT NULL,
     record TEXT NOT NULL,
+    recorded_at INTEGER NOT NULL,
     expires_at INTEGER NOT NULL
   ) STRICT, WITHOUT ROWID;
-  CREATE INDEX outcomes_final ON outcomes (request_id) WHERE content = 1;
+  CREATE INDEX outcomes_final ON outcomes (request_id, recorded_at) WHERE content = 1;
   CREATE INDEX outcomes_by_expiry ON outcomes (expires_at);
 
   CREATE TABLE breakers (account_id TEXT PRIMARY KEY, record TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
@@ -106,23 +111,23 @@ export const migrations: readonly string[] = [
   CREATE TABLE prices (model TEXT PRIMARY KEY, record TEXT NOT NULL) STRICT, WITHOUT ROWID;
 
   CREATE TABLE holds (
-    request_id TEXT PRIMARY KEY,
     user_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
     key_id TEXT NOT NULL,
     model TEXT NOT NULL,
     micros INTEGER NOT NULL,
     tokens INTEGER NOT NULL,
     price TEXT,
     created_at INTEGER NOT NULL,
-    expires_at INTEGER NOT NULL
+    expires_at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, request_id)
   ) STRICT, WITHOUT ROWID;
   CREATE INDEX holds_by_user ON holds (user_id, expires_at);
   CREATE INDEX holds_by_expiry ON holds (expires_at);
 
   CREATE TABLE usage (
-    sequence INTEGER PRIMARY KEY AUTOINCREMENT,
-    request_id TEXT NOT NULL UNIQUE,
     user_id TEXT NOT NULL,
+    request_id TEXT NOT NULL,
     key_id TEXT NOT NULL,
     model TEXT NOT NULL,
     account_id TEXT NOT NULL,
@@ -134,10 +139,11 @@ export const migrations: readonly string[] = [
     micros INTEGER NOT NULL,
     millicredits INTEGER NOT NULL,
     end INTEGER NOT NULL,
-    at INTEGER NOT NULL
-  ) STRICT;
-  CREATE INDEX usage_by_user ON usage (user_id, sequence);
-  CREATE INDEX usage_by_time ON usage (at);
+    at INTEGER NOT NULL,
+    PRIMARY KEY (user_id, request_id)
+  ) STRICT, WITHOUT ROWID;
+  CREATE INDEX usage_by_user ON usage (user_id, at, request_id);
+  CREATE INDEX usage_by_time ON usage (at, request_id, user_id);
 
   CREATE TABLE idempotency (
     user_id TEXT NOT NULL, key TEXT NOT NULL,

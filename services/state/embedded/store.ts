@@ -7,7 +7,7 @@ import { createAccountStore } from "./accounts.ts";
 import { createBreakerStore } from "./breakers.ts";
 import { createChangeHub } from "./changes.ts";
 import { startCheckpointer } from "./checkpointer.ts";
-import { openDatabase } from "./database.ts";
+import { inMemoryPath, openDatabase } from "./database.ts";
 import { createEventLog } from "./events.ts";
 import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
@@ -22,17 +22,18 @@ export interface EmbeddedStateOptions {
 }
 
 export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<State> {
-  const inMemory = options.path === ":memory:";
+  const inMemory = options.path === inMemoryPath;
   const path = inMemory ? options.path : resolve(options.path);
   await using opening = new AsyncDisposableStack();
   const database = opening.use(openDatabase(path));
   if (!inMemory) {
-    const onError = (error: unknown) =>
-      options.log.error({ err: error, path }, "checkpoints of the store have stopped");
+    const onError = (error: unknown) => options.log.error({ err: error, path }, "a checkpoint of the store failed");
     const checkpointer = startCheckpointer(path, onError);
     opening.defer(() => checkpointer.stop());
   }
-  const hub = opening.use(createChangeHub(database));
+  const onPollError = (error: unknown) =>
+    options.log.warn({ err: error, path }, "the store did not say whether it changed");
+  const hub = opening.use(createChangeHub(database, onPollError));
   const accountChanges = hub.subject();
   const resources = opening.move();
   return {

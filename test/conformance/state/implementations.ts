@@ -1,0 +1,49 @@
+// Every implementation of the state interface. The suite in this folder runs once for each, and is what the interface means.
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
+import { describe } from "vitest";
+import { silentLog } from "../../../services/kit/log.ts";
+import { openState } from "../../../services/state/open.ts";
+import type { State } from "../../../services/state/state.ts";
+
+/** A store that nobody else uses. */
+export interface Store extends AsyncDisposable {
+  /** What `openState` takes, here or in another process. */
+  readonly url: string;
+  /** The first handle. */
+  readonly state: State;
+  /** One more handle to the same store, closed with the store at the latest. */
+  open(): Promise<State>;
+}
+
+export interface Implementation {
+  readonly name: string;
+  /** A fresh, empty store. */
+  create(): Promise<Store>;
+}
+
+const embedded: Implementation = {
+  name: "embedded",
+  async create() {
+    const directory = await mkdtemp(join(tmpdir(), "drawbridge-state-"));
+    return storeAt(`sqlite:${join(directory, "state.db")}`, () => rm(directory, { recursive: true, force: true }));
+  },
+};
+
+export const implementations: readonly Implementation[] = [embedded];
+
+/** Runs the tests for each implementation. */
+export function conformance(subject: string, tests: (create: () => Promise<Store>) => void): void {
+  for (const { name, create } of implementations) describe(`${name}: ${subject}`, () => tests(create));
+}
+
+async function storeAt(url: string, remove: () => Promise<void>): Promise<Store> {
+  await using opening = new AsyncDisposableStack();
+  opening.defer(remove);
+  const open = async () => opened.use(await openState(url, { log: silentLog }));
+  const opened = opening.use(new AsyncDisposableStack());
+  const state = await open();
+  const resources = opening.move();
+  return { url, state, open, [Symbol.asyncDispose]: () => resources.disposeAsync() };
+}
