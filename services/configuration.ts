@@ -91,14 +91,20 @@ export async function loadConfiguration(
   const fields = text === undefined ? {} : parseYaml(text, file);
   overlayEnvironment(fields, sources.environment);
   for (const [name, value] of Object.entries(sources.flags ?? {})) if (value !== undefined) fields[name] = value;
-  const configuration = parseConfiguration(fields, text === undefined ? "The configuration" : file, sources.environment);
+  const configuration = parseConfiguration(
+    fields,
+    text === undefined ? "The configuration" : file,
+    sources.environment,
+  );
   return { configuration, file: text === undefined ? undefined : file };
 }
 
 function parseConfiguration(fields: unknown, source: string, environment: Environment) {
-  const { accounts, agents, ...settings } = parseSettings(fileSchema, fields, source);
+  const { accounts, agents, prices, tiers, gateway, ...settings } = parseSettings(fileSchema, fields, source);
+  const keyPepper = environment["DRAWBRIDGE_KEY_PEPPER"] ?? "";
   return Object.freeze({
     ...settings,
+    gateway: Object.freeze({ ...gateway, prices, tiers, keyPepper }),
     accounts: accountSpecs(accounts),
     agents: agentSpecs(agents),
     /** Secrets come by environment only. */
@@ -106,7 +112,7 @@ function parseConfiguration(fields: unknown, source: string, environment: Enviro
       internalToken: environment["DRAWBRIDGE_INTERNAL_TOKEN"],
       apiKey: environment["DRAWBRIDGE_API_KEY"],
       adminKey: environment["DRAWBRIDGE_ADMIN_KEY"],
-      keyPepper: environment["DRAWBRIDGE_KEY_PEPPER"],
+      keyPepper,
     }),
   });
 }
@@ -117,7 +123,8 @@ async function readText(file: string, required: boolean): Promise<string | undef
   } catch (error) {
     const { code } = error as NodeJS.ErrnoException;
     if (code === "ENOENT" && !required) return undefined;
-    const why = code === "ENOENT" ? "it is not there" : code === "EISDIR" ? "it is a folder" : `it cannot be read (${code})`;
+    const why =
+      code === "ENOENT" ? "it is not there" : code === "EISDIR" ? "it is a folder" : `it cannot be read (${code})`;
     throw new DrawbridgeError("INVALID_ARGUMENT", `Configuration file ${file}: ${why}.`, { cause: error });
   }
 }

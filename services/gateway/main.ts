@@ -41,7 +41,6 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       log,
       config,
       scheduler,
-      fleet,
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),
   );

@@ -82,7 +82,6 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
       ...common,
       config: configuration.gateway,
       scheduler: localClient(SchedulerService, schedulerApp.service),
-      fleet: localClient(FleetService, controllerApp.service),
       worker,
     }),
   );

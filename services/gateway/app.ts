@@ -1,0 +1,93 @@
+// The gateway: dependencies in, a disposable app out.
+import type { Client, ServiceImpl } from "@connectrpc/connect";
+import type { FastifyInstance } from "fastify";
+import type { AccessService } from "#gen/drawbridge/v1/access_service";
+import type { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
+import { createFleetClient } from "../client/client.ts";
+import type { WorkerCalls } from "../client/fleet-client.ts";
+import type { Clock } from "../kit/clock.ts";
+import type { Log } from "../kit/log.ts";
+import type { Random } from "../kit/random.ts";
+import type { State } from "../state/state.ts";
+import { createAuthenticator } from "./access/authenticate.ts";
+import { createBilling } from "./access/billing.ts";
+import { createCatalogue } from "./access/catalogue.ts";
+import { createAccessHandlers } from "./access/handlers.ts";
+import { keepSweeping } from "./access/sweep.ts";
+import type { GatewaySettings } from "./config.ts";
+import { createMetrics } from "./http/metrics.ts";
+import { addRoutes } from "./http/routes.ts";
+import { createAnswerCache } from "./openai/idempotency.ts";
+import { createModels } from "./openai/models.ts";
+
+export interface GatewayDependencies {
+  readonly state: State;
+  readonly clock: Clock;
+  readonly random: Random;
+  readonly log: Log;
+  readonly config: GatewaySettings;
+  readonly scheduler: Client<typeof SchedulerService>;
+  /** The worker at an address. */
+  readonly worker: (address: string) => WorkerCalls;
+}
+
+export interface GatewayApp extends AsyncDisposable {
+  readonly access: ServiceImpl<typeof AccessService>;
+  /** Adds the OpenAI-compatible API, probes and metrics. */
+  routes(http: FastifyInstance): void;
+  /** Throws unless the header carries an admin key. */
+  authorizeAdmin(authorization: string | undefined): Promise<void>;
+  /** Brings the configured tiers and prices into the store, and begins to renew and sweep holds. */
+  start(): Promise<void>;
+  /** From now on new requests are refused; those in flight finish. */
+  drain(): void;
+}
+
+export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp {
+  const { state, clock, random, log, config, scheduler, worker } = dependencies;
+  const resources = new AsyncDisposableStack();
+  const ending = new AbortController();
+  const pepper = config.keyPepper;
+  const catalogue = resources.use(createCatalogue(state.access, clock));
+  const billing = resources.use(createBilling({ ledger: state.ledger, catalogue, clock, random, log, config }));
+  const authenticator = resources.use(createAuthenticator({ access: state.access, clock, pepper }));
+  const metrics = resources.use(createMetrics());
+  const models = createModels(scheduler, clock);
+  const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
+  const fleet = createFleetClient({ scheduler, worker, clock, log });
+
+  let draining = false;
+  let sweeping: Promise<void> = Promise.resolve();
+  return {
+    access: createAccessHandlers({ state, models, clock, pepper }),
+    routes: (http) =>
+      addRoutes(http, {
+        authenticator,
+        billing,
+        models,
+        metrics,
+        fleet,
+        answers,
+        clock,
+        log,
+        config,
+        draining: () => draining,
+      }),
+    authorizeAdmin: (authorization) => authenticator.authorizeAdmin(authorization),
+    async start() {
+      for (const tier of config.tiers) await state.access.setTier(tier);
+      for (const price of config.prices) await state.access.setPrice(price);
+      billing.start();
+      sweeping = keepSweeping({ state, clock, log, intervalMs: config.sweep_interval }, ending.signal);
+    },
+    drain() {
+      draining = true;
+    },
+    async [Symbol.asyncDispose]() {
+      draining = true;
+      ending.abort();
+      await sweeping;
+      await resources.disposeAsync();
+    },
+  };
+}
