@@ -11,8 +11,8 @@ const blockChars = 4 * 1024;
 
 /** How much of the end of a growing text may still change its division into tokens when more arrives. */
 const tailChars = 64;
-/** Below this, a tail is not worth dividing. */
-const divideChars = 4 * tailChars;
+/** A tail below this is not divided; it is short enough to be counted again and again. */
+const divideChars = runCharsMax + tailChars;
 
 /** A special token's name in a text is text. */
 const plainText = { disallowedSpecial: new Set<string>() };
@@ -87,12 +87,14 @@ export function createTokenCounter(): TokenCounter {
   };
 }
 
-/** The last place at or before `limit` where a word begins; `limit` itself in a text without words. Never between two surrogates. */
+/** The last place at or before `limit` where a word begins; in a text without words, somewhere before it. Never between two surrogates. */
 function boundaryBefore(text: string, limit: number): number {
   for (let index = limit; index > limit - 2 * tailChars && index > 0; index--) {
     if (text[index] === " " && /\S/.test(text[index - 1] ?? "") && /\S/.test(text[index + 1] ?? "")) return index;
   }
-  return isLowSurrogate(text.charCodeAt(limit)) ? limit - 1 : limit;
+  // Where a long run would be cut anyway.
+  const cut = Math.floor(limit / runCharsMax) * runCharsMax;
+  return isLowSurrogate(text.charCodeAt(cut)) ? cut - 1 : cut;
 }
 
 function isLowSurrogate(unit: number): boolean {

@@ -1,6 +1,6 @@
 // One agent that is ready for prompts: its process, its connection, and its sessions.
 import { type InitializeResponse, methods, PROTOCOL_VERSION, RequestError } from "@agentclientprotocol/sdk/unstable";
-import { mkdir, rm } from "node:fs/promises";
+import { mkdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
@@ -52,7 +52,7 @@ export interface Agent {
   openSession(model: string): Promise<AgentSession>;
   /** Makes sure that a session has this model, where the agent lets one choose. */
   useModel(session: AgentSession, model: string): Promise<void>;
-  /** Makes the agent forget a session, and removes its folder. Never fails. */
+  /** Makes the agent forget a session, and removes its folder. Fails only if the folder cannot be removed. */
   closeSession(session: AgentSession): Promise<void>;
   /** Told when a line over the limit was thrown away. */
   onOversize(listener: () => void): void;
@@ -178,7 +178,7 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
       if (method && !parts.ended.aborted) {
         await settlesWithin(connection.request(method, { sessionId: session.id }), closeSessionMs, clock);
       }
-      await rm(session.directory, { recursive: true, force: true });
+      await removeFolder(session.directory);
     },
     onOversize: parts.listen,
     errorOf,
@@ -188,6 +188,11 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     },
     stop: parts.stop,
   };
+}
+
+/** Nearly always it is empty, and then one system call is enough. */
+async function removeFolder(folder: string): Promise<void> {
+  await rmdir(folder).catch(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
 }
 
 async function initialize(

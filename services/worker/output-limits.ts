@@ -58,11 +58,14 @@ export function createOutputMeter(tokensMax: number): OutputMeter {
     return tokensMax === 0 ? tokens : Math.min(tokens, tokensMax);
   };
   let chars = 0;
+  /** Whether the limit is out of the piece's reach, without counting where that can be told. */
+  const isFar = (piece: string) =>
+    chars * tokensPerCharMax <= tokensMax || total() + piece.length * tokensPerCharMax <= tokensMax;
   return {
     push(kind, piece) {
       chars += piece.length;
       const counter = counters[kind];
-      if (tokensMax === 0 || chars * tokensPerCharMax <= tokensMax) {
+      if (tokensMax === 0 || isFar(piece)) {
         counter.push(piece);
         return { text: piece, full: false };
       }
