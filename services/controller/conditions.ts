@@ -2,7 +2,7 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Breaker, BreakerState, type Condition, ConditionSchema } from "#gen/drawbridge/v1/account";
-import { type Instance, poolOf, takesPrompts } from "./observe.ts";
+import { type Instance, isReady, poolOf, takesPrompts } from "./observe.ts";
 import type { AccountSummary } from "./plan.ts";
 
 export const conditionTypes = ["Ready", "Progressing", "Degraded", "CreditsExhausted", "Unauthorized"] as const;
@@ -26,7 +26,7 @@ export interface ConditionFacts {
 /** The account's conditions now. `changed_at` stays where the status does; the same array if nothing changed. */
 export function conditions(facts: ConditionFacts, previous: readonly Condition[], now: number): readonly Condition[] {
   const statements: Record<ConditionType, Statement> = {
-    Ready: ready(facts),
+    Ready: ready(facts, previous),
     Progressing: progressing(facts),
     Degraded: degraded(facts),
     CreditsExhausted: creditsExhausted(facts),
@@ -47,18 +47,21 @@ function isSame(condition: Condition, { status, reason, message }: Statement): b
   return condition.status === status && condition.reason === reason && condition.message === message;
 }
 
-function ready(facts: ConditionFacts): Statement {
+function ready(facts: ConditionFacts, previous: readonly Condition[]): Statement {
   const { summary } = facts;
   const { account, current, outdated } = summary;
   const id = account.spec?.id ?? "";
   if (summary.exhausted) return no("CreditsExhausted", "The account has no credits left. Grant some.");
   if (account.spec?.drained) return no("Drained", "The account is drained and takes no new prompts.");
   if (isStopped(facts.breaker)) return no("Unauthorized", stopMessage(facts.breaker));
-  const serving = [...current, ...outdated].filter((instance) => takesPrompts(instance, id));
-  if (serving.length > 0) return yes("WorkersReady", "At least one worker takes prompts.");
+  const live = [...current, ...outdated];
+  // A pool whose first agent process starts is degraded too, so degraded is enough only to stay ready.
+  const wasReady = previous.some(({ type, status }) => type === "Ready" && status);
+  const serves = (instance: Instance) => isReady(instance, id) || (wasReady && takesPrompts(instance, id));
+  if (live.some(serves)) return yes("WorkersReady", "At least one worker takes prompts.");
   if (summary.wanted === 0) return no("Parked", "workers.min is 0, so no worker runs.");
   const ill = current.find((instance) => poolOf(instance, id) !== undefined);
-  if (ill) return no("WorkersUnhealthy", poolReason(ill, id));
+  if (ill) return no("WorkersNotHealthy", poolReason(ill, id));
   if (summary.waiting > 0)
     return no("BackOff", facts.lastFailure ?? "Workers failed; the next one starts after a wait.");
   return no("Starting", "The first worker is starting.");

@@ -70,9 +70,9 @@ export function createLeadership(options: LeadershipOptions): Leadership {
     const leftMs = options.leaseMs * stepDownFraction - (clock.monotonic() - askedAt);
     if (!answer.leads) return stepDown(`${answer.owner} leads`);
     if (leftMs <= 0 || stopping.signal.aborted) return;
+    become(answer.epoch);
     deadline?.[Symbol.dispose]();
     deadline = clock.after(leftMs, () => stepDown("the lease could not be renewed in time"));
-    become(answer.epoch);
   }
 
   async function attemptSafely(): Promise<number> {
