@@ -17,7 +17,7 @@ import { createFleetMemory } from "./fleet-memory.ts";
 import { createHandlers } from "./handlers.ts";
 import { createHealthChecks } from "./health.ts";
 import { createLeadership } from "./leader.ts";
-import { createLeaderIdentity } from "./leader-identity.ts";
+import { createLeaderIdentity, type LeaderIdentity } from "./leader-identity.ts";
 import { createLoop } from "./loop.ts";
 import { createReconciler } from "./reconciler.ts";
 import { createRetries } from "./retries.ts";
@@ -39,6 +39,8 @@ export interface ControllerAppDependencies {
   readonly worker: (address: string) => Client<typeof WorkerService>;
   /** Its owner disposes it, after the app. */
   readonly driver: WorkerDriver;
+  /** Names this controller as a leader. Default: after machine and process, so a process has only one controller. */
+  readonly identity?: LeaderIdentity;
 }
 
 export interface ControllerApp extends AsyncDisposable {
@@ -58,7 +60,7 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
   const leadership = resources.use(
     createLeadership({
       lock: state.leader,
-      ...createLeaderIdentity(),
+      ...(dependencies.identity ?? createLeaderIdentity()),
       leaseMs: settings.leader_lease,
       renewMs: settings.leader_renew,
       retryMs: settings.leader_retry,

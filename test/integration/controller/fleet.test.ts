@@ -1,13 +1,22 @@
 // The controller on the embedded store, with the registry, the process driver and worker processes without agents.
+import { spawn } from "node:child_process";
+import { once } from "node:events";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
+import { create, type MessageInitShape, toJsonString } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, describe, expect, it } from "vitest";
-import { type AccountSpec, AccountSpecSchema, BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
+import {
+  type AccountSpec,
+  AccountSpecSchema,
+  BreakerSchema,
+  BreakerState,
+  WorkerSpecSchema,
+} from "#gen/drawbridge/v1/account";
 import { ActionType, FleetService } from "#gen/drawbridge/v1/fleet_service";
 import { RegistryService } from "#gen/drawbridge/v1/registry_service";
+import { Health, WorkerSchema } from "#gen/drawbridge/v1/worker";
 import { WorkerService } from "#gen/drawbridge/v1/worker_service";
 import { type ControllerAppDependencies, createControllerApp } from "../../../services/controller/app.ts";
 import { controllerSettings } from "../../../services/controller/config.ts";
@@ -23,6 +32,7 @@ import { parseSettings } from "../../../services/kit/settings.ts";
 import { createRegistryApp } from "../../../services/registry/app.ts";
 import { registrySettings } from "../../../services/registry/config.ts";
 import { openState } from "../../../services/state/open.ts";
+import type { State } from "../../../services/state/state.ts";
 import { until } from "../../support/until.ts";
 
 const token = "internal-token";
@@ -34,7 +44,11 @@ afterEach(async () => {
   resources = new AsyncDisposableStack();
 });
 
-async function startFleet(settings: object = {}, extra: Partial<ControllerAppDependencies> = {}) {
+async function startFleet(
+  settings: object = {},
+  extra: Partial<ControllerAppDependencies> = {},
+  before: (state: State, registryUrl: string) => Promise<void> = async () => {},
+) {
   const directory = await mkdtemp(join(tmpdir(), "drawbridge-fleet-"));
   resources.defer(() => rm(directory, { recursive: true, force: true }));
   const common = { clock: systemClock, random: systemRandom, log: silentLog };
@@ -57,26 +71,33 @@ async function startFleet(settings: object = {}, extra: Partial<ControllerAppDep
   );
   const config = parseSettings(
     controllerSettings,
-    { resync: "1s", health_interval: "200ms", health_timeout: "500ms", backoff: "200ms", ...settings },
+    {
+      resync: "1s",
+      health_interval: "200ms",
+      health_timeout: "500ms",
+      leader_retry: "100ms",
+      backoff: "200ms",
+      ...settings,
+    },
     "test",
   );
-  const app = resources.use(
-    createControllerApp({
-      ...common,
-      state,
-      config,
-      agents: [],
-      profiles: ["demo", "kiro"],
-      registry: localClient(RegistryService, registryApp.service),
-      worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
-      driver,
-      ...extra,
-    }),
-  );
+  const dependencies: ControllerAppDependencies = {
+    ...common,
+    state,
+    config,
+    agents: [],
+    profiles: ["demo", "kiro"],
+    registry: localClient(RegistryService, registryApp.service),
+    worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
+    driver,
+    ...extra,
+  };
+  const app = resources.use(createControllerApp(dependencies));
   await registryApp.start();
+  await before(state, server.address);
   await app.start();
   const fleet = localClient(FleetService, app.service);
-  return { fleet, state, driver, app };
+  return { fleet, state, driver, app, dependencies };
 }
 
 type Fleet = Awaited<ReturnType<typeof startFleet>>["fleet"];
@@ -96,6 +117,24 @@ function account(
     workers: { min: 1, max: 1 },
     ...fields,
   });
+}
+
+/** Starts a worker without a driver; its exit. */
+function startByHand(spec: AccountSpec, registryUrl: string): Promise<unknown[]> {
+  const child = spawn(process.execPath, [entry, "worker"], {
+    stdio: ["pipe", "ignore", "inherit"],
+    env: {
+      PATH: process.env["PATH"],
+      DRAWBRIDGE_WORKER_SPEC: toJsonString(
+        WorkerSpecSchema,
+        create(WorkerSpecSchema, { workerId: "by-hand", accounts: [spec] }),
+      ),
+      DRAWBRIDGE_REGISTRY_URL: registryUrl,
+      DRAWBRIDGE_INTERNAL_TOKEN: token,
+    },
+  });
+  resources.defer(() => void child.kill("SIGKILL"));
+  return once(child, "exit");
 }
 
 async function conditionsOf(fleet: Fleet, id: string): Promise<Record<string, boolean>> {
@@ -320,6 +359,48 @@ describe("controller", () => {
     expect(revisions).toEqual(revisions.map((_, index) => (revisions[0] ?? 0) + index));
     stop.abort();
     await expect(watching).rejects.toMatchObject({ reason: "CANCELLED" });
+  });
+
+  it("does not count on a worker that an earlier run left in the registry", async () => {
+    const { fleet, state } = await startFleet();
+    const pools = [{ accountId: "a", models: ["m"], slots: 1, health: Health.HEALTHY }];
+    const ghost = { id: "a-1", incarnation: "old", address: "http://127.0.0.1:1", health: Health.HEALTHY, pools };
+    await state.workers.put(create(WorkerSchema, ghost), 60_000, systemClock.now());
+    await fleet.createAccount({ spec: account("a") });
+    await until("a living worker runs, and only that", async () => {
+      const { workers } = await fleet.getStatus({});
+      return workers.length === 1 && workers[0]?.incarnation !== "old";
+    });
+  });
+
+  it("adopts a worker that ran before, and drains it when nobody wants it", async () => {
+    let exited: Promise<unknown[]> | undefined;
+    const { fleet, driver } = await startFleet({}, { accounts: [account("a")] }, async (state, registryUrl) => {
+      exited = startByHand(account("a"), registryUrl);
+      await until("it is registered", async () => (await state.workers.list(systemClock.now())).workers.length === 1);
+    });
+    const [adopted] = await workersReady(fleet, "a", 1);
+    expect(adopted?.id).toBe("by-hand");
+    expect(await driver.list()).toEqual([]);
+    await fleet.deleteAccount({ id: "a" });
+    expect(await exited).toEqual([0, null]);
+  });
+
+  it("lets one controller act at a time; another one takes over when the first ends", async () => {
+    const first = await startFleet();
+    const second = createControllerApp({
+      ...first.dependencies,
+      identity: { owner: "second", isGone: () => false },
+    });
+    resources.use(second);
+    await second.start();
+    const fleet = localClient(FleetService, second.service);
+    await expect(fleet.reconcile({})).rejects.toMatchObject({ reason: "NOT_LEADER" });
+    await fleet.createAccount({ spec: account("a") });
+    await workersReady(first.fleet, "a", 1);
+    await first.app[Symbol.asyncDispose]();
+    const { actions } = await until("it leads", async () => await fleet.reconcile({}));
+    expect(actions).toEqual([]);
   });
 
   it("leaves no worker when it and its driver end", async () => {
