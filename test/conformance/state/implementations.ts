@@ -35,7 +35,7 @@ export const implementations: readonly Implementation[] = [embedded];
 
 /** Runs the tests for each implementation. */
 export function conformance(subject: string, tests: (create: () => Promise<Store>) => void): void {
-  for (const { name, create } of implementations) describe(`${name}: ${subject}`, () => tests(create));
+  for (const each of implementations) describe(`${each.name}: ${subject}`, () => tests(() => each.create()));
 }
 
 async function storeAt(url: string, remove: () => Promise<void>): Promise<Store> {
