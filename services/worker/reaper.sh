@@ -20,13 +20,14 @@ tagged() {
   done
 }
 
+# "kill -s" is the one form that every shell takes for a group.
 end() {
-  for group in $groups; do kill "-$1" -- "-$group" 2>/dev/null; done
-  for pid in $(tagged); do kill "-$1" "$pid" 2>/dev/null; done
+  for group in $groups; do kill -s "$1" -- "-$group" 2>/dev/null; done
+  for pid in $(tagged); do kill -s "$1" "$pid" 2>/dev/null; done
 }
 
 left() {
-  for group in $groups; do kill -0 -- "-$group" 2>/dev/null && return 0; done
+  for group in $groups; do kill -s 0 -- "-$group" 2>/dev/null && return 0; done
   [ -n "$(tagged)" ]
 }
 
