@@ -2,22 +2,25 @@
 import type { Tier } from "#gen/drawbridge/v1/access_service";
 import type { LimitStatus } from "./state.ts";
 
-const minuteMs = 60_000;
+/**
+ * Levels are counted in 60,000ths: a bucket of n a minute then refills by n a millisecond. So all numbers are whole, and who waits as long as
+ * a refusal says is not refused again for the sake of a rounding error.
+ */
+export const levelUnit = 60_000;
 
-/** What is in a user's buckets at a time. */
+/** What is in a user's buckets at a time. Negative: a debt, which refills like anything else. */
 export interface Levels {
   readonly requests: number;
   readonly tokens: number;
   readonly at: number;
 }
 
-/** The buckets at `now`: refilled at a sixtieth of the tier's figure a second, up to a minute's worth. A user without levels has full ones. */
+/** The buckets at `now`: refilled up to a minute's worth. A user without levels has full ones. */
 export function levelsAt(stored: Levels | undefined, tier: Tier, now: number): Levels {
   const refill = (level: number | undefined, perMinute: bigint) => {
-    const capacity = Number(perMinute);
+    const capacity = Number(perMinute) * levelUnit;
     if (level === undefined || !stored) return capacity;
-    const elapsedMs = Math.max(0, now - stored.at);
-    return Math.min(capacity, level + (capacity * elapsedMs) / minuteMs);
+    return Math.min(capacity, level + Number(perMinute) * Math.max(0, now - stored.at));
   };
   return {
     requests: refill(stored?.requests, tier.requestsPerMinute),
@@ -27,11 +30,16 @@ export function levelsAt(stored: Levels | undefined, tier: Tier, now: number): L
   };
 }
 
+/** What is left when a request has taken its place and its tokens. */
+export function levelsAfter(levels: Levels, tokens: number): Levels {
+  return { ...levels, requests: levels.requests - levelUnit, tokens: levels.tokens - tokens * levelUnit };
+}
+
 /** How long until a bucket holds `amount`, in ms; undefined: it never will. */
 export function waitMs(level: number, amount: number, perMinute: bigint): number | undefined {
-  if (level >= amount) return 0;
-  const capacity = Number(perMinute);
-  return amount > capacity || capacity === 0 ? undefined : Math.ceil(((amount - level) * minuteMs) / capacity);
+  const missing = amount * levelUnit - level;
+  if (missing <= 0) return 0;
+  return amount > Number(perMinute) ? undefined : Math.ceil(missing / Number(perMinute));
 }
 
 /** What the rate-limit headers say of these levels. */
@@ -40,8 +48,8 @@ export function limitStatus(levels: Levels, tier: Tier): LimitStatus {
     const limit = Number(perMinute);
     return {
       limit,
-      remaining: Math.max(0, Math.floor(level)),
-      resetMs: limit === 0 ? 0 : Math.ceil(((limit - Math.min(limit, level)) * minuteMs) / limit),
+      remaining: Math.max(0, Math.floor(level / levelUnit)),
+      resetMs: limit === 0 ? 0 : Math.max(0, Math.ceil((limit * levelUnit - level) / limit)),
     };
   };
   return {

@@ -2,7 +2,7 @@
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import { End } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { type Levels, levelsAt, limitStatus, waitMs } from "../limits.ts";
+import { type Levels, levelsAfter, levelsAt, limitStatus, waitMs } from "../limits.ts";
 import type { AdmitRefusal, AdmitRequest, AdmitResult } from "../state.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota } from "./quota.ts";
@@ -31,7 +31,7 @@ export function admit(database: Database, request: AdmitRequest): AdmitResult {
     refusalOfMoney(user, key, request);
   if (refusal) return { admitted: false, refusal, limits: limitStatus(levels, request.tier) };
 
-  const left = { requests: levels.requests - 1, tokens: levels.tokens - request.tokens, at: levels.at };
+  const left = levelsAfter(levels, request.tokens);
   take(database, request, left);
   return { admitted: true, limits: limitStatus(left, request.tier) };
 }

@@ -2,23 +2,33 @@
 import { DatabaseSync } from "node:sqlite";
 import { isMainThread, parentPort, Worker, workerData } from "node:worker_threads";
 
-const intervalMs = 1_000;
+const intervalMs = 500;
 /**
- * Under constant writing a passive checkpoint never quite reaches the log's end, and the log would grow without bound. Beyond this size, writers
- * wait for the short rest of one checkpoint, so that the log begins anew. 4,096 pages are 16 MiB.
+ * Under constant writing the thread never quite reaches the log's end, where the log could begin anew, and the log would grow without bound.
+ * Beyond this size, once the thread has done most of the work, the writer itself does the short rest. 8,192 pages are 32 MiB.
  */
-const logPagesMax = 4_096;
+const logPagesMax = 8_192;
 
 export interface Checkpointer {
   /** Makes a last checkpoint and ends the thread. */
   stop(): Promise<void>;
 }
 
-export function startCheckpointer(path: string, onError: (error: unknown) => void): Checkpointer {
+export interface CheckpointerOptions {
+  readonly path: string;
+  /** Told that the log is long, and that little of it is left to bring into the file. */
+  readonly onLongLog: () => void;
+  /** Told of a checkpoint that failed. The next one tries again. */
+  readonly onError: (error: unknown) => void;
+}
+
+type Message = { readonly kind: "long log" } | { readonly kind: "error"; readonly error: unknown };
+
+export function startCheckpointer({ path, onLongLog, onError }: CheckpointerOptions): Checkpointer {
   const worker = new Worker(new URL(import.meta.url), { workerData: { path }, execArgv: [], stdin: false });
   worker.unref();
   worker.on("error", onError);
-  worker.on("message", onError);
+  worker.on("message", (message: Message) => (message.kind === "error" ? onError(message.error) : onLongLog()));
   const exited = new Promise<void>((resolve) => worker.once("exit", () => resolve()));
   return {
     async stop() {
@@ -31,25 +41,24 @@ export function startCheckpointer(path: string, onError: (error: unknown) => voi
 
 function run(path: string): void {
   const connection = new DatabaseSync(path, { timeout: 1_000 });
-  // A failure is told, and the next turn tries again.
+  const tell = (message: Message) => parentPort?.postMessage(message);
   const attempt = (work: () => void) => {
     try {
       work();
     } catch (error) {
-      parentPort?.postMessage(error);
+      tell({ kind: "error", error });
     }
   };
-  const timer = setInterval(() => attempt(() => checkpoint(connection)), intervalMs);
+  const checkpoint = () => {
+    const result = connection.prepare("PRAGMA wal_checkpoint(PASSIVE)").get();
+    if (Number(result?.["log"]) > logPagesMax) tell({ kind: "long log" });
+  };
+  const timer = setInterval(() => attempt(checkpoint), intervalMs);
   parentPort?.once("message", () => {
     clearInterval(timer);
     attempt(() => connection.exec("PRAGMA wal_checkpoint(TRUNCATE)"));
     connection.close();
   });
-}
-
-function checkpoint(connection: DatabaseSync): void {
-  const result = connection.prepare("PRAGMA wal_checkpoint(PASSIVE)").get();
-  if (Number(result?.["log"]) > logPagesMax) connection.exec("PRAGMA wal_checkpoint(RESTART)");
 }
 
 if (!isMainThread) run((workerData as { path: string }).path);

@@ -18,6 +18,8 @@ export interface Database extends Disposable {
   next(counter: string): number;
   /** Changes when another connection has written. */
   dataVersion(): number;
+  /** Brings the rest of the write-ahead log into the file, so that the next write begins it anew. Waits for the disk. */
+  restartLog(): void;
 }
 
 /** Stands for a store in memory, which ends with its owner. */
@@ -113,6 +115,7 @@ function wrap(connection: DatabaseSync, path: string): Database {
       return Number(row?.["value"]);
     },
     dataVersion: () => Number(database.get("PRAGMA data_version")?.["data_version"]),
+    restartLog: () => void database.get("PRAGMA wal_checkpoint(RESTART)"),
     [Symbol.dispose]() {
       statements.clear();
       connection.close();
@@ -140,7 +143,7 @@ const cannotOpenCode = 14;
 const notADatabaseCode = 26;
 
 /** The file system's own words for a path that cannot hold the store. */
-const fileErrors = ["EACCES", "EEXIST", "EISDIR", "ENOTDIR", "EPERM", "EROFS"];
+const fileErrors = ["EACCES", "EEXIST", "EISDIR", "ENOENT", "ENOTDIR", "EPERM", "EROFS"];
 
 function notOurs(path: string, cause?: unknown): DrawbridgeError {
   const message = `${path} is no Drawbridge store, or is damaged. Name another file in "state", or restore a copy.`;
@@ -163,6 +166,9 @@ function storeError(path: string, error: unknown): unknown {
   if (primary === cannotOpenCode || primary === readOnlyCode || fileErrors.includes(systemCode)) {
     const message = `The store ${path} cannot be opened: check that the folder is there and that this user may write in it.`;
     return new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
+  }
+  if (systemCode === "ERR_INVALID_STATE") {
+    return new DrawbridgeError("STATE_UNAVAILABLE", "The store is closed.", { cause: error, retryAfterMs: 1_000 });
   }
   if (primary !== undefined) {
     return new DrawbridgeError("STATE_UNAVAILABLE", `The store failed: ${(error as Error).message}.`, {

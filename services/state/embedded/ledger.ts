@@ -6,7 +6,7 @@ import type { End, Usage, UsageEntry, UsageSource } from "#gen/drawbridge/v1/usa
 import { UsageEntrySchema } from "#gen/drawbridge/v1/usage";
 import { holdCharge } from "../charges.ts";
 import { checkAdmitRequest, checkSettleRequest } from "../checks.ts";
-import { levelsAt, limitStatus } from "../limits.ts";
+import { levelsAt, levelUnit, limitStatus } from "../limits.ts";
 import { pagePosition, pageToken } from "../paging.ts";
 import type { HoldRecord, Ledger, SettleRequest, UsageQuery } from "../state.ts";
 import { admit, levelsOf } from "./admission.ts";
@@ -117,7 +117,7 @@ function correctTokens(database: Database, hold: Row, used: Usage | undefined): 
   const actual = used ? Number(used.inputTokens + used.outputTokens) : 0;
   database.run(
     "UPDATE users SET tokens_level = tokens_level + ? WHERE id = ? AND tokens_level IS NOT NULL",
-    Number(hold["tokens"]) - actual,
+    (Number(hold["tokens"]) - actual) * levelUnit,
     hold["user_id"] ?? null,
   );
 }

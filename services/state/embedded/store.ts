@@ -28,7 +28,14 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
   const database = opening.use(openDatabase(path));
   if (!inMemory) {
     const onError = (error: unknown) => options.log.error({ err: error, path }, "a checkpoint of the store failed");
-    const checkpointer = startCheckpointer(path, onError);
+    const onLongLog = () => {
+      try {
+        database.restartLog();
+      } catch (error) {
+        onError(error);
+      }
+    };
+    const checkpointer = startCheckpointer({ path, onLongLog, onError });
     opening.defer(() => checkpointer.stop());
   }
   const onPollError = (error: unknown) =>

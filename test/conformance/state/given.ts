@@ -14,6 +14,7 @@ import type {
   NewApiKey,
   SettleRequest,
   State,
+  UsageQuery,
 } from "../../../services/state/state.ts";
 
 /** The passed-in time at which tests begin. */
@@ -221,7 +222,7 @@ export function tally(values: readonly string[]): Record<string, number> {
 }
 
 /** All pages of the ledger, in order. */
-export async function allUsage(state: State, query: { userId?: string; limit?: number } = {}) {
+export async function allUsage(state: State, query: Partial<UsageQuery> = {}) {
   const entries = [];
   let pageToken: string | undefined;
   do {

@@ -1,0 +1,28 @@
+import { expect, test } from "vitest";
+import { comparePositions, pagePosition, pageToken } from "../../../services/state/paging.ts";
+
+const position = { at: Date.UTC(2026, 0, 1), requestId: `r "ü"\n{}`, userId: "u" };
+
+test("a page token leads back to its place", () => {
+  expect(pagePosition(pageToken(position))).toEqual(position);
+});
+
+test.each([
+  ["words", "no token"],
+  ["other JSON", Buffer.from(`{"at":1}`).toString("base64url")],
+  ["too few parts", Buffer.from(`[1,"r"]`).toString("base64url")],
+  ["too many parts", Buffer.from(`[1,"r","u",2]`).toString("base64url")],
+  ["a time that is none", Buffer.from(`["1","r","u"]`).toString("base64url")],
+])("%s are no page token", (_title, token) => {
+  expect(() => pagePosition(token)).toThrow(expect.objectContaining({ reason: "INVALID_ARGUMENT" }));
+});
+
+test("places are ordered by time, then by the bytes of request and user", () => {
+  const places = [
+    { ...position, at: 1 },
+    { ...position, at: 2, requestId: "\uffff" },
+    { ...position, at: 2, requestId: "\u{1f3f0}", userId: "a" },
+    { ...position, at: 2, requestId: "\u{1f3f0}", userId: "b" },
+  ];
+  expect([...places].reverse().toSorted(comparePositions)).toEqual(places);
+});
