@@ -101,15 +101,20 @@ async function* batches(
     { requestId, attemptId, accountId, workerIncarnation, prompt },
     { signal, timeoutMs: Math.max(1, Math.ceil(deadline - clock.monotonic())) },
   );
-  for await (const response of responses) {
-    observe(response, progress);
-    if (!progress.content && !progress.outcome) {
-      early.push(...response.events);
-      continue;
+  try {
+    // Read to the end of the stream, which is behind the last event: unread, it would keep a stream of the connection open for ever.
+    for await (const response of responses) {
+      observe(response, progress);
+      if (!progress.content && !progress.outcome) {
+        early.push(...response.events);
+        continue;
+      }
+      if (early.length > 0) response.events.unshift(...early.splice(0));
+      yield response;
     }
-    if (early.length > 0) response.events.unshift(...early.splice(0));
-    yield response;
-    if (progress.outcome) return;
+  } catch (error) {
+    // Nothing is missing when the connection breaks behind the last event.
+    if (!progress.outcome) throw error;
   }
 }
 
