@@ -91,7 +91,9 @@ export async function handleChat(options: ChatOptions, request: FastifyRequest, 
     timeoutMs: timeoutOf(request, options.config),
     left: leaving.signal,
   };
-  return body.stream ? stream(options, chat, admission) : whole(options, chat, admission, caller, idempotencyKey);
+  // Awaited here: `leaving` is listened for until the answer has ended.
+  if (body.stream) return await stream(options, chat, admission);
+  return await whole(options, chat, admission, caller, idempotencyKey);
 }
 
 function callerOf(exchange: Exchange): Caller {
