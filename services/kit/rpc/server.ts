@@ -3,7 +3,7 @@
 import type { DescService } from "@bufbuild/protobuf";
 import { createServer as createHttp1Server, type RequestListener, type Server as Http1Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
-import type { AddressInfo, Server } from "node:net";
+import type { AddressInfo, Server, Socket } from "node:net";
 import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
@@ -161,7 +161,9 @@ async function startPlainRoutes(
     if (found.reason === "INTERNAL") options.log.error({ err: error, url: request.url }, "request failed");
     return reply.code(statusCode ?? found.httpStatus).send({ reason: found.reason, message: found.message });
   });
-  options.http?.(app as unknown as FastifyInstance);
+  // In a scope of their own, where they may have another error handler.
+  const { http } = options;
+  if (http) void app.register(async (scope) => http(scope as unknown as FastifyInstance));
   await app.ready();
   return app as unknown as FastifyInstance;
 }
@@ -210,12 +212,19 @@ function closer({ mux, http1, http2, app, shutdown }: Parts): (graceMs: number) 
     sessions.add(session);
     session.once("close", () => sessions.delete(session));
   });
+  const sockets = new Set<Socket>();
+  mux.on("connection", (socket: Socket) => {
+    sockets.add(socket);
+    socket.once("close", () => sockets.delete(socket));
+  });
   const force = () => {
     shutdown.abort(new ConnectError("The server is stopping.", Code.Unavailable));
     // The handlers' last words leave first.
     setImmediate(() => {
       http1.closeAllConnections();
       for (const session of sessions) session.destroy();
+      // A session that ended gracefully has left its socket to the peer, who may not close it.
+      for (const socket of sockets) socket.destroy();
     });
   };
   const close = async (): Promise<void> => {
