@@ -85,7 +85,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
       worker,
     }),
   );
-  return { registryApp, schedulerApp, controllerApp, gatewayApp };
+  return { registryApp, schedulerApp, controllerApp, gatewayApp, driver };
 }
 
 type Apps = ReturnType<typeof compose>;
@@ -122,10 +122,18 @@ function startPublicServer({ gatewayApp, schedulerApp, controllerApp }: Apps, op
   });
 }
 
+/** Workers end with their `up`: what a killed one left in the directory is gone. Another worker that lives registers again. */
+async function forgetWorkers({ workers: directory }: State): Promise<void> {
+  const now = systemClock.now();
+  const { workers } = await directory.list(now);
+  for (const { id, incarnation } of workers) await directory.remove(id, incarnation, now);
+}
+
 export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(configuration.state, { log }));
+  await forgetWorkers(state);
   const access = await ensureAccess({ state, settings: configuration.secrets, now: systemClock.now() });
 
   let internalAddress = "";
@@ -149,6 +157,9 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
     async stop(graceMs) {
       apps.gatewayApp.drain();
       await front.close(graceMs);
+      // Workers tell their last outcomes through the internal server, and take their leave, so it closes after them.
+      await apps.controllerApp[Symbol.asyncDispose]();
+      await apps.driver[Symbol.asyncDispose]();
       await resources.disposeAsync();
     },
   };
