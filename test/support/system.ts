@@ -137,14 +137,13 @@ interface Started {
 }
 
 async function runningSystem({ child, folder, environment, printed, options }: Started): Promise<System> {
+  const ended = () => child.exitCode !== null || child.signalCode !== null;
   const url = await until(
     "up prints its address",
-    () => {
-      if (child.exitCode !== null || child.signalCode !== null) throw new Error("up has ended");
-      return /https?:\/\/[^\s/]+:\d+(?=\/v1)/.exec(printed())?.[0];
-    },
+    () => /https?:\/\/[^\s/]+:\d+(?=\/v1)/.exec(printed())?.[0] ?? (ended() ? "" : undefined),
     { timeoutMs: startTimeoutMs },
   );
+  if (url === "") throw new Error("up has ended");
   const keyOf = (name: string, found: RegExp) => environment[name] ?? found.exec(printed())?.[1] ?? "";
   const key = keyOf("DRAWBRIDGE_API_KEY", /API key +(\S{16,})/);
   const admin = keyOf("DRAWBRIDGE_ADMIN_KEY", /admin key +(\S{16,})/);
