@@ -73,7 +73,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
   /** Until the time is over, or something changed and the gap is. */
   async function rest(): Promise<void> {
     await pause(options.gapMs);
-    if (dirty) return;
+    if (dirty || ending.signal.aborted) return;
     const { promise, resolve } = Promise.withResolvers<void>();
     wake = resolve;
     using _ = clock.after(Math.max(0, intervalMs - options.gapMs), resolve);
