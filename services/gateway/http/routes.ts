@@ -29,8 +29,18 @@ export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   const { config } = options;
   const authenticate = (request: FastifyRequest) => authenticateRequest(request, options);
 
-  app.post("/v1/chat/completions", { onRequest: authenticate, bodyLimit: config.body_limit }, (request, reply) =>
-    handleChat(options, request, reply),
+  app.post(
+    "/v1/chat/completions",
+    { onRequest: authenticate, bodyLimit: config.body_limit },
+    async (request, reply) => {
+      try {
+        return await handleChat(options, request, reply);
+      } finally {
+        // Nobody gets an answer any more, so that no hook tells of its end.
+        const { raw } = reply;
+        if (raw.destroyed && !raw.writableFinished) endExchange(request, reply, options.clock, options.log);
+      }
+    },
   );
   app.get("/v1/models", { onRequest: authenticate }, async (request) => {
     const models = await options.models.list();
