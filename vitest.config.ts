@@ -9,6 +9,7 @@ function project(name: string) {
     test: {
       name,
       include: [`test/${name}/**/*.test.ts`],
+      ...(name === "conformance" ? { globalSetup: ["test/conformance/valkey-servers.ts"] } : {}),
       pool: "forks" as const,
       testTimeout: name === "unit" ? 10_000 : 120_000,
       hookTimeout: 120_000,

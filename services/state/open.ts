@@ -3,15 +3,22 @@ import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import type { State } from "./state.ts";
 
-/** `sqlite:PATH` or `sqlite::memory:`. INVALID_ARGUMENT for anything else. */
+/**
+ * `sqlite:PATH` or `sqlite::memory:` for one machine; `valkey://…`, `redis://…`, `rediss://…`, `valkey+sentinel://…` or `valkey+cluster://…` (all forms:
+ * valkey/address.ts) for several. INVALID_ARGUMENT for anything else.
+ */
 export async function openState(url: string, { log }: { readonly log: Log }): Promise<State> {
-  const [, scheme, rest] = /^([a-z+]+):(.*)$/s.exec(url) ?? [];
-  if (scheme === "sqlite" && rest) {
+  const sqlite = /^sqlite:(?:\/\/)?(.+)$/s.exec(url)?.[1];
+  if (sqlite !== undefined) {
     const { openEmbeddedState } = await import("./embedded/store.ts");
-    return openEmbeddedState({ path: rest.replace(/^\/\//, ""), log });
+    return openEmbeddedState({ path: sqlite, log });
+  }
+  if (/^(valkeys?|rediss?)\b/.test(url)) {
+    const { openValkeyState } = await import("./valkey/store.ts");
+    return openValkeyState({ url, log });
   }
   throw new DrawbridgeError(
     "INVALID_ARGUMENT",
-    `The store "${url}" is not known: write sqlite:PATH, such as sqlite:.drawbridge/state.db.`,
+    'The store of "state" is not known: write sqlite:PATH, such as sqlite:.drawbridge/state.db, or valkey://HOST:PORT.',
   );
 }

@@ -15,7 +15,7 @@ import type { AccessStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota, quotaOf } from "./quota.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 export function createAccessStore(database: Database, changes: Changes): AccessStore {
   const changed = <T>(work: () => T): T => {

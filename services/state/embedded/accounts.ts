@@ -8,7 +8,7 @@ import type { AccountStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import { addCredits, creditsOf } from "./credits.ts";
 import type { Database, Row } from "./database.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 export function createAccountStore(database: Database, changes: Changes): AccountStore {
   const find = (id: string): Account | undefined => {

@@ -6,7 +6,7 @@ import { type Levels, levelsAfter, levelsAt, limitStatus, waitMs } from "../limi
 import type { AdmitRefusal, AdmitRequest, AdmitResult } from "../state.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota } from "./quota.ts";
-import { encode } from "./records.ts";
+import { encode } from "../records.ts";
 
 /** Expired idempotency keys that one admission clears away at most. */
 const clearLimit = 8;

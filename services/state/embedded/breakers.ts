@@ -4,7 +4,7 @@ import { type Breaker, BreakerSchema } from "#gen/drawbridge/v1/account";
 import type { BreakerStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 export function createBreakerStore(database: Database, changes: Changes): BreakerStore {
   return {

@@ -4,7 +4,7 @@ import { FleetEventSchema } from "#gen/drawbridge/v1/fleet_service";
 import type { EventLog } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database } from "./database.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 const keptMax = 10_000;
 

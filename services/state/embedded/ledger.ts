@@ -13,7 +13,7 @@ import { admit, levelsOf } from "./admission.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota, quotaOf } from "./quota.ts";
-import { decode } from "./records.ts";
+import { decode } from "../records.ts";
 
 export function createLedger(database: Database, changes: Changes): Ledger {
   return {

@@ -3,7 +3,7 @@ import { OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import type { OutcomeStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database } from "./database.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 /** Expired rows that one recording clears away at most. */
 const clearLimit = 8;

@@ -5,7 +5,7 @@ import { type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
 import type { WorkerDirectory } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
-import { decode, encode } from "./records.ts";
+import { decode, encode } from "../records.ts";
 
 const counter = "workers";
 

@@ -1,11 +1,13 @@
 // Every implementation of the state interface. The suite in this folder runs once for each, and is what the interface means.
+import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import { describe } from "vitest";
+import { describe, inject } from "vitest";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
+import type { ValkeyUrls } from "../valkey-servers.ts";
 
 /** A store that nobody else uses. */
 export interface Store extends AsyncDisposable {
@@ -31,7 +33,20 @@ const embedded: Implementation = {
   },
 };
 
-export const implementations: readonly Implementation[] = [embedded];
+/** Servers are shared by all tests; each test has a prefix of its own. */
+function valkey(name: keyof ValkeyUrls): Implementation {
+  return {
+    name,
+    create: () => storeAt(`${inject("valkeyUrls")[name]}?prefix=${randomUUID()}:`, async () => {}),
+  };
+}
+
+export const implementations: readonly Implementation[] = [
+  embedded,
+  valkey("valkey"),
+  valkey("valkey sentinel"),
+  valkey("valkey cluster"),
+];
 
 /** Runs the tests for each implementation. */
 export function conformance(subject: string, tests: (create: () => Promise<Store>) => void): void {

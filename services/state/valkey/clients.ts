@@ -1,0 +1,77 @@
+// The client of a server, of Sentinels or of a Cluster. Nothing waits in a queue for a store that is away: a call fails at once, or within the bounds
+// below, while the client goes on connecting by itself.
+import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
+import { backoffMs, type Random } from "../../kit/random.ts";
+import type { StoreAddress, StoreNode } from "./address.ts";
+
+export type Client = Redis | Cluster;
+
+/** A call has its answer within this time, or fails. */
+export const commandTimeoutMs = 2_000;
+const connectTimeoutMs = 2_000;
+/** A connection that owes an answer for so long is dead. */
+const silenceMs = 5_000;
+const reconnectBaseMs = 50;
+const reconnectMaxMs = 2_000;
+/** A Cluster's redirections for one call, and the pause before those that follow a failure: together within the time of a command. */
+const redirectionsMax = 8;
+const redirectionPauseMs = 100;
+
+/** The client for commands. It does not connect before it is told to. */
+export function createCommandClient(address: StoreAddress, random: Random): Client {
+  const reconnect = (times: number) => backoffMs(times, reconnectBaseMs, reconnectMaxMs, random);
+  if (address.kind !== "cluster") return new Redis({ ...singleOptions(address), retryStrategy: reconnect });
+  const options: ClusterOptions = {
+    enableOfflineQueue: false,
+    lazyConnect: true,
+    clusterRetryStrategy: reconnect,
+    clusterNodeRetryStrategy: reconnect,
+    maxRedirections: redirectionsMax,
+    retryDelayOnFailover: redirectionPauseMs,
+    retryDelayOnClusterDown: redirectionPauseMs,
+    retryDelayOnTryAgain: redirectionPauseMs,
+    slotsRefreshTimeout: connectTimeoutMs,
+    redisOptions: connectionOptions(address),
+  };
+  return new Cluster([...address.nodes], options);
+}
+
+/** A connection for subscriptions, which ends when it breaks: the subscription makes the next one. */
+export function createSubscriberClient(address: StoreAddress, node: StoreNode): Redis {
+  const options = address.kind === "cluster" ? { ...connectionOptions(address), ...node } : singleOptions(address);
+  const { commandTimeout: _none, ...rest } = options;
+  return new Redis({ ...rest, lazyConnect: true, retryStrategy: () => null });
+}
+
+function singleOptions(address: StoreAddress): RedisOptions {
+  const shared = { ...connectionOptions(address), db: address.database, enableOfflineQueue: false, lazyConnect: true };
+  if (address.kind === "single") return { ...shared, ...address.nodes[0] };
+  return {
+    ...shared,
+    name: address.master,
+    sentinels: [...address.nodes],
+    sentinelCommandTimeout: commandTimeoutMs,
+    // One look at the Sentinels for each attempt; the next attempt is the reconnection's.
+    sentinelRetryStrategy: () => null,
+    ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
+    ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+  };
+}
+
+function connectionOptions(address: StoreAddress): RedisOptions {
+  return {
+    // The older protocol's answers have the same form everywhere.
+    protocol: 2,
+    connectTimeout: connectTimeoutMs,
+    commandTimeout: commandTimeoutMs,
+    socketTimeout: silenceMs,
+    maxRetriesPerRequest: 0,
+    autoResendUnfulfilledCommands: false,
+    autoResubscribe: false,
+    // A master that became a replica: connect anew, so that the next call finds the new master.
+    reconnectOnError: (error) => error.message.startsWith("READONLY"),
+    ...(address.username === undefined ? {} : { username: address.username }),
+    ...(address.password === undefined ? {} : { password: address.password }),
+    ...(address.tls ? { tls: {} } : {}),
+  };
+}
