@@ -1,76 +1,14 @@
-// The JSON of the client commands, and the equation that the books must always satisfy: granted = available + held + spent.
+// The equation that the books must always satisfy: granted = available + held + spent.
 import { expect } from "vitest";
-import type { System } from "./system.ts";
+import type { AccountRow, Admin, UsageRow, UserRow } from "./admin.ts";
 import { until } from "./until.ts";
 
-/** Amounts in millionths of a dollar. */
-export interface UserRow {
-  readonly id: string;
-  readonly granted: number;
-  readonly available: number;
-  readonly held: number;
-  readonly spent: number;
+export function expectUserBalanced({ id, granted, available, held, spent }: UserRow): void {
+  expect({ id, granted }).toEqual({ id, granted: available + held + spent });
 }
 
-/** Amounts in thousandths of a credit. */
-export interface AccountRow {
-  readonly id: string;
-  readonly agent: string;
-  readonly models: unknown;
-  readonly granted: number;
-  readonly credits: number;
-  readonly held: number;
-  readonly spent: number;
-  readonly breaker: string;
-  readonly conditions: readonly unknown[];
-  readonly workers: readonly unknown[];
-}
-
-export interface UsageRow {
-  readonly request_id: string;
-  readonly user: string;
-  readonly key: string;
-  readonly model: string;
-  readonly account: string;
-  readonly input_tokens: number;
-  readonly output_tokens: number;
-  readonly source: string;
-  /** Millionths of a dollar. */
-  readonly cost: number;
-  /** Thousandths of a credit. */
-  readonly credits: number;
-  readonly end: string;
-  readonly at: string;
-}
-
-export interface WorkerRow {
-  readonly id: string;
-  readonly pid: number;
-  readonly address: string;
-  readonly accounts: readonly string[];
-  readonly health: string;
-  readonly slots: number;
-  readonly available_slots: number;
-  readonly queue_depth: number;
-  readonly version: string;
-}
-
-export interface StatusRow {
-  readonly leader: unknown;
-  readonly workers: readonly WorkerRow[];
-  readonly accounts: readonly AccountRow[];
-}
-
-export function expectUserBalanced(user: UserRow): void {
-  expect({ id: user.id, granted: user.granted }).toEqual({
-    id: user.id,
-    granted: user.available + user.held + user.spent,
-  });
-}
-
-export function expectAccountBalanced(account: AccountRow): void {
-  const sum = account.credits + account.held + account.spent;
-  expect({ id: account.id, granted: account.granted }).toEqual({ id: account.id, granted: sum });
+export function expectAccountBalanced({ id, granted, credits, held, spent }: AccountRow): void {
+  expect({ id, granted }).toEqual({ id, granted: credits + held + spent });
 }
 
 export interface Books {
@@ -80,27 +18,37 @@ export interface Books {
 }
 
 /**
- * Waits until nothing is held any more, checks every balance at each look, and that the ledger adds up to what was spent: by the user, and by
- * each account.
+ * Waits until nothing of the user or of any account is held, checking the equation at each look; then the ledger must add up to what the user
+ * spent, and have no request twice.
  */
-export async function settledBooks(system: System, user: string, timeoutMs = 30_000): Promise<Books> {
-  const books = await until(
-    `nothing of user ${user} or any account is held`,
-    async () => {
-      const [row, accounts] = await Promise.all([
-        system.cli<UserRow>("user", "get", user),
-        system.cli<AccountRow[]>("account", "list"),
-      ]);
-      return row.held === 0 && accounts.every((each) => each.held === 0) && { user: row, accounts };
-    },
-    { timeoutMs, everyMs: 200 },
-  );
-  expectUserBalanced(books.user);
-  for (const account of books.accounts) expectAccountBalanced(account);
-  const usage = await system.cli<UsageRow[]>("usage", "--user", user);
+export async function settledBooks(admin: Admin, userId: string, timeoutMs = 30_000): Promise<Books> {
+  let broken: unknown;
+  const look = async () => {
+    const [user, accounts] = await Promise.all([admin.user(userId), admin.accounts()]);
+    try {
+      expectUserBalanced(user);
+      for (const account of accounts) expectAccountBalanced(account);
+    } catch (error) {
+      broken = error;
+      return { user, accounts };
+    }
+    return user.held === 0 && accounts.every((each) => each.held === 0) && { user, accounts };
+  };
+  const books = await until(`nothing of ${userId} or any account is held`, look, { timeoutMs });
+  if (broken) throw broken;
+  const usage = await admin.usage(userId);
   expect(sum(usage.map((row) => row.cost))).toBe(books.user.spent);
   expect(new Set(usage.map((row) => row.request_id)).size).toBe(usage.length);
   return { ...books, usage };
+}
+
+/** Waits until no prompt runs or waits anywhere. */
+export async function idle(admin: Admin): Promise<void> {
+  await until("every slot is free", async () => {
+    const workers = await admin.workers();
+    const free = workers.every((worker) => worker.available_slots === worker.slots && worker.queue_depth === 0);
+    return workers.length > 0 && free;
+  });
 }
 
 export function sum(numbers: readonly number[]): number {

@@ -8,6 +8,7 @@ import { join } from "node:path";
 import { fileURLToPath } from "node:url";
 import OpenAI from "openai";
 import { stringify } from "yaml";
+import { type Admin, createAdmin } from "./admin.ts";
 import { processesOf, type SystemProcess } from "./system-processes.ts";
 import { until } from "./until.ts";
 
@@ -47,6 +48,8 @@ export interface System extends AsyncDisposable {
   openai(options?: { readonly apiKey?: string; readonly maxRetries?: number }): OpenAI;
   /** A request without any SDK. A body that is no string is sent as JSON. */
   request(path: string, options?: RawRequest): Promise<Response>;
+  /** The typed services, with the admin key. */
+  readonly admin: Admin;
   /** A client command with --json: what it printed, parsed. Rejects where it fails. */
   cli<T>(...words: string[]): Promise<T>;
   /** Any command, as it ends. */
@@ -168,12 +171,14 @@ async function runningSystem({ child, folder, environment, printed, options }: S
   }
   const command = (...words: string[]) =>
     runCommand(words, folder, { DRAWBRIDGE_URL: url, DRAWBRIDGE_ADMIN_KEY: admin });
+  const operator = createAdmin(url, admin);
   const system: System = {
     url,
     apiKey: key,
     adminKey: admin,
     folder,
     pid: child.pid ?? 0,
+    admin: operator,
     printed,
     openai: (client = {}) =>
       new OpenAI({ baseURL: `${url}/v1`, apiKey: client.apiKey ?? key, maxRetries: client.maxRetries ?? 0 }),
@@ -196,6 +201,7 @@ async function runningSystem({ child, folder, environment, printed, options }: S
     },
     gone: () => waitUntilGone(folder, url),
     async [Symbol.asyncDispose]() {
+      await operator[Symbol.asyncDispose]();
       await end(child);
       await waitUntilGone(folder, url);
       if (!options.folder) await rm(folder, { recursive: true, force: true });
