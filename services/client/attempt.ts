@@ -61,7 +61,8 @@ export async function* runAttempt(options: AttemptOptions): AsyncGenerator<Promp
   } catch (error) {
     const left = request.signal.aborted;
     const failure = asDrawbridgeError(error);
-    progress.outcome ??= outcomeOf(error) ?? observedOutcome(lease, progress, failure, left, clock.now());
+    const outcome = outcomeOf(error) ?? observedOutcome(lease, progress, failure, left, clock.now());
+    progress.outcome ??= withCredits(outcome, lease);
     if (!left) throw withOutcome(error, progress.outcome);
     yield cancelledEnd(progress.outcome);
   } finally {
@@ -104,7 +105,7 @@ async function* batches(
   try {
     // Read to the end of the stream, which is behind the last event: unread, it would keep a stream of the connection open for ever.
     for await (const response of responses) {
-      observe(response, progress);
+      observe(response, progress, lease);
       if (!progress.content && !progress.outcome) {
         early.push(...response.events);
         continue;
@@ -118,7 +119,13 @@ async function* batches(
   }
 }
 
-function observe(response: PromptResponse, progress: Progress): void {
+/** What the account pays: where the agent does not say, and something was produced, it is what the lease reserved. */
+function withCredits(outcome: Outcome, lease: Lease): Outcome {
+  if (outcome.content) outcome.millicredits ??= lease.millicredits;
+  return outcome;
+}
+
+function observe(response: PromptResponse, progress: Progress, lease: Lease): void {
   if (response.outputTokens > progress.outputTokens) progress.outputTokens = response.outputTokens;
   for (const { event } of response.events) {
     switch (event.case) {
@@ -131,7 +138,7 @@ function observe(response: PromptResponse, progress: Progress): void {
         progress.content = true;
         break;
       case "finished":
-        progress.outcome = event.value.outcome;
+        progress.outcome = event.value.outcome && withCredits(event.value.outcome, lease);
         break;
       default:
     }
