@@ -67,7 +67,8 @@ function mayUse({ exchange }: FastifyRequest, model: string): boolean {
   return models.length === 0 || models.includes(model);
 }
 
-function addEveryAnswer(app: FastifyInstance, { clock, log, config }: RouteOptions): void {
+function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
+  const { clock, log, config } = options;
   app.decorateRequest("exchange", null as never);
   app.addHook("onRequest", async (request) => {
     request.exchange = beginExchange(clock);
@@ -76,7 +77,8 @@ function addEveryAnswer(app: FastifyInstance, { clock, log, config }: RouteOptio
     reply.headers(commonHeaders(request.exchange, clock));
   });
   app.addHook("onResponse", async (request, reply) => endExchange(request, reply, clock, log));
-  app.setErrorHandler((error: FastifyError, request, reply) => {
+  app.setErrorHandler(async (error: FastifyError, request, reply) => {
+    await findLimits(request, options);
     const answer = answerOf(error, config);
     if (answer.status === 500) log.error({ err: error, request_id: request.exchange.requestId }, "request failed");
     else log.debug({ err: error, request_id: request.exchange.requestId }, "request refused");
@@ -87,6 +89,17 @@ function addEveryAnswer(app: FastifyInstance, { clock, log, config }: RouteOptio
     const body = errorBody(message, "invalid_request_error", null, "unknown_url");
     return send(reply, { status: 404, headers: {}, body });
   });
+}
+
+/** A request that was refused before its admission tells the limits too. */
+async function findLimits({ exchange }: FastifyRequest, { billing, log }: RouteOptions): Promise<void> {
+  if (!exchange.caller || exchange.limits) return;
+  try {
+    exchange.limits = await billing.limits(exchange.caller);
+  } catch (error) {
+    // The refusal stands without them.
+    log.debug({ err: error, request_id: exchange.requestId }, "limits could not be read");
+  }
 }
 
 function send(reply: FastifyReply, { status, headers, body }: ErrorAnswer): FastifyReply {
