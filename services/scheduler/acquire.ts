@@ -41,6 +41,15 @@ export async function acquire(options: AcquireOptions, request: AcquireRequest):
     if (lease) return lease;
     refused.add(candidate);
   }
+  // The view may be behind: a worker's word that was on its way counts prompts that have ended. The store knows whether it is full.
+  const openPasses = panics(candidates, pick);
+  for (const candidate of candidates) {
+    if (refused.size >= claimsMax) break;
+    if (refused.has(candidate) || rejection(candidate, pick, openPasses) !== ErrorReason.NO_CAPACITY) continue;
+    const lease = await claim(options, candidate, request, pick.now);
+    if (lease) return lease;
+    refused.add(candidate);
+  }
   throw nothingToTake(options, request, candidates, refused, pick);
 }
 
