@@ -144,6 +144,21 @@ describe("a price", () => {
     expect(sum(books.usage.map((row) => row.credits))).toBe(books.accounts[0]?.spent);
   });
 
+  it("is paid once for a request that is sent twice with one Idempotency-Key", async () => {
+    const key = await keyOf("careful", 1);
+    const body = { model, messages: ask({ do: "answer", usage: usageOf(1_000, 500) }) };
+    const send = (content: object) =>
+      system.request("/v1/chat/completions", { apiKey: key, body: content, headers: { "idempotency-key": "order-1" } });
+    const first = await send(body);
+    const again = await send(body);
+    expect([first.status, again.status]).toEqual([200, 200]);
+    expect(await again.json()).toEqual(await first.json());
+    expect((await send({ ...body, max_tokens: 5 })).status).toBe(409);
+    const { usage, user } = await settledBooks(system.admin, "careful");
+    expect(usage).toHaveLength(1);
+    expect(user.spent).toBe(10_500);
+  });
+
   it("never takes a balance below zero, whoever asks at once", async () => {
     // Each costs $0.0105; the quota is enough for three of them.
     const key = await keyOf("poor", 0.032);

@@ -1,9 +1,9 @@
 // What a newcomer does: start, send a request, stop, start again.
 import { rm } from "node:fs/promises";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import type { UsageRow } from "../support/admin.ts";
+import { createAdmin } from "../support/admin.ts";
 import { ask, fleet, model, words } from "../support/fleet.ts";
-import { createSystemFolder, runCommand, startSystem, type System } from "../support/system.ts";
+import { createSystemFolder, startSystem, type System } from "../support/system.ts";
 import { until } from "../support/until.ts";
 
 async function streamedAnswer(system: System, apiKey: string, model: string, content = "Hello!"): Promise<string> {
@@ -21,6 +21,7 @@ describe("without any configuration", () => {
   const unset = { DRAWBRIDGE_API_KEY: undefined, DRAWBRIDGE_ADMIN_KEY: undefined };
   let folder: string;
   let apiKey: string;
+  let adminKey: string;
 
   beforeAll(async () => {
     folder = await createSystemFolder();
@@ -32,7 +33,7 @@ describe("without any configuration", () => {
 
   it("the first request is answered, by following what the start printed", async () => {
     await using system = await startSystem({ folder, environment: unset });
-    apiKey = system.apiKey;
+    ({ apiKey, adminKey } = system);
     const ready = await until(
       "the first request is printed",
       () => /Ready\.[\s\S]*curl[\s\S]*Ctrl-C/.exec(system.printed())?.[0],
@@ -49,15 +50,10 @@ describe("without any configuration", () => {
     await using system = await startSystem({ folder, environment: unset });
     expect(await streamedAnswer(system, apiKey, "demo")).not.toBe("");
     expect(system.printed()).not.toContain(apiKey);
-    // The admin key is found beside the store, by whoever may read that file.
-    const usage = async () => {
-      const { code, output, errors } = await runCommand(["usage", "--json"], folder, { DRAWBRIDGE_URL: system.url });
-      expect(errors).toBe("");
-      expect(code).toBe(0);
-      return JSON.parse(output) as UsageRow[];
-    };
+    expect(system.printed()).not.toContain(adminKey);
+    await using admin = createAdmin(system.url, adminKey);
     const rows = await until("both requests are in the ledger", async () => {
-      const found = await usage();
+      const found = await admin.usage("default");
       return found.length === 2 && found;
     });
     expect(rows.map((row) => row.end)).toEqual(["finished", "finished"]);

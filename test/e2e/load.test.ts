@@ -62,6 +62,7 @@ describe(`${streams} streams at once on one worker with ${slots} slots`, () => {
       used.push(await memory());
     }
     const note = `memory after each round, MiB: ${used.map(({ up, worker }) => `${up}/${worker}`).join(" ")}`;
+    process.stdout.write(`${note}\n`);
     for (const part of ["up", "worker"] as const) {
       const early = Math.max(...used.slice(0, 2).map((each) => each[part]));
       expect(early, note).toBeGreaterThan(0);
