@@ -61,6 +61,7 @@ async function runUp(flags: UpFlags): Promise<void> {
         agents: configuration.agents,
         directory,
         entry,
+        file,
         internalToken: configuration.secrets.internalToken ?? newId("internal"),
         log,
       });

@@ -32,6 +32,8 @@ export interface UpOptions {
   readonly directory: string;
   /** The program that workers are started with. */
   readonly entry: string;
+  /** The file that the configuration came from; workers read their settings there, too. */
+  readonly file: string | undefined;
   readonly internalToken: string;
   readonly log: Log;
 }
@@ -58,6 +60,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
   const driver = stack.use(
     createProcessDriver({
       entry: options.entry,
+      arguments: options.file === undefined ? [] : ["--config", options.file],
       registryUrl,
       token,
       directory: options.directory,
