@@ -17,6 +17,8 @@ export const entry = fileURLToPath(new URL("../../services/drawbridge.ts", impor
 export interface SystemOptions {
   /** The fields of drawbridge.yaml. Absent: there is no file. `listen` is a free port unless it is set here. */
   readonly configuration?: Readonly<Record<string, unknown>>;
+  /** Its name. Default drawbridge.yaml. */
+  readonly file?: string;
   /** Flags of `up` beyond --config. */
   readonly flags?: readonly string[];
   /** Beyond the keys and the address. undefined takes a variable away. */
@@ -75,28 +77,25 @@ export interface RawRequest {
 
 const apiKey = "sk-test-of-the-whole-system-0123456789abcdef";
 const adminKey = "admin-test-of-the-whole-system-0123456789abcdef";
+const defaultFile = "drawbridge.yaml";
 const startTimeoutMs = 60_000;
 const stopTimeoutMs = 60_000;
 
-/** A new folder for a system, with its configuration. */
-export async function createSystemFolder(configuration?: Readonly<Record<string, unknown>>): Promise<string> {
-  const folder = await realpath(await mkdtemp(join(tmpdir(), "drawbridge-e2e-")));
-  if (configuration) await writeConfiguration(folder, configuration);
-  return folder;
+/** A new folder for a system. */
+export async function createSystemFolder(): Promise<string> {
+  return await realpath(await mkdtemp(join(tmpdir(), "drawbridge-e2e-")));
 }
 
-export async function writeConfiguration(
-  folder: string,
-  configuration: Readonly<Record<string, unknown>>,
-): Promise<void> {
-  await writeFile(join(folder, "drawbridge.yaml"), stringify(configuration));
+async function writeConfiguration(folder: string, configuration: object, file: string): Promise<void> {
+  await writeFile(join(folder, file), stringify(configuration));
 }
 
 export async function startSystem(options: SystemOptions = {}): Promise<System> {
   const folder = options.folder ?? (await createSystemFolder());
-  if (options.configuration) await writeConfiguration(folder, options.configuration);
+  const { configuration, file = defaultFile } = options;
+  if (configuration) await writeConfiguration(folder, configuration, file);
   const environment = childEnvironment(options);
-  const configured = options.configuration ? ["--config", "drawbridge.yaml"] : [];
+  const configured = configuration ? ["--config", file] : [];
   const child = spawn(process.execPath, [entry, "up", ...configured, ...(options.flags ?? [])], {
     cwd: folder,
     env: environment,
