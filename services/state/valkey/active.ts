@@ -1,8 +1,19 @@
 // Which entities have something open. Their leases and holds stand in slots of their own, so a sweep must know where to look. An entity is
 // marked before it gets something open, not more than once a minute by one process, so that the mark costs the request path next to
-// nothing; it is forgotten when it has had nothing open for a while.
-import type { Connection } from "./connection.ts";
-import { scored, text } from "./replies.ts";
+// nothing; it is forgotten when it has had nothing open for a while. Marks can be lost, as when a replica takes over that had not heard of
+// them, so now and then, and when a process begins, the sweep looks at everybody.
+import type { Command, Connection } from "./connection.ts";
+import { scored, text, texts } from "./replies.ts";
+
+export interface ActiveIndexOptions {
+  readonly connection: Connection;
+  /** The key of the index. */
+  readonly index: string;
+  /** The key of an entity's set of open things, by expiry. */
+  readonly openSet: (id: string) => string;
+  /** Gives the ids of all entities. */
+  readonly everybody: Command;
+}
 
 export interface ActiveIndex {
   /** Call before something of the entity becomes open. */
@@ -15,15 +26,24 @@ export interface ActiveIndex {
 const markMs = 60_000;
 /** A mark this old is nobody's any more, however much clocks differ. */
 const oldMs = 600_000;
+/** How often a sweep looks at everybody, marked or not. */
+const everybodyMs = 600_000;
 /** Marks remembered by one process; beyond that it marks more often. */
 const rememberedMax = 50_000;
 
-export function createActiveIndex(connection: Connection, index: string, openSet: (id: string) => string): ActiveIndex {
+export function createActiveIndex({ connection, index, openSet, everybody }: ActiveIndexOptions): ActiveIndex {
   const marked = new Map<string, number>();
+  let lookedAtEverybodyAt = Number.NEGATIVE_INFINITY;
 
-  const forgetIdle = async (candidates: readonly string[], now: number) => {
-    const counts = await connection.together(candidates.map((id) => ["ZCARD", openSet(id)]));
-    const idle = candidates.filter((_, position) => text(counts[position]) === "0");
+  const dueOf = async (ids: readonly string[], now: number, limit: number) => {
+    const replies = await connection.together(
+      ids.map((id) => ["ZRANGEBYSCORE", openSet(id), "-inf", now, "WITHSCORES", "LIMIT", 0, limit]),
+    );
+    return replies.flatMap((reply, position) => scored(reply).map((each) => ({ id: ids[position] ?? "", ...each })));
+  };
+  const forgetIdle = async (ids: readonly string[], now: number) => {
+    const counts = await connection.together(ids.map((id) => ["ZCARD", openSet(id)]));
+    const idle = ids.filter((_, position) => text(counts[position]) === "0");
     for (const id of idle) await connection.script("forget-active", [index], [id, now - oldMs]);
   };
 
@@ -37,21 +57,15 @@ export function createActiveIndex(connection: Connection, index: string, openSet
     },
 
     async due(now, limit) {
-      const entities = scored(await connection.command("ZRANGE", index, "0", "-1", "WITHSCORES"));
-      const replies = await connection.together(
-        entities.map(({ member }) => ["ZRANGEBYSCORE", openSet(member), "-inf", now, "WITHSCORES", "LIMIT", 0, limit]),
-      );
-      const due = replies.flatMap((reply, position) =>
-        scored(reply).map((each) => ({ id: entities[position]?.member ?? "", ...each })),
-      );
-      const old = entities.filter(
-        ({ score }, position) => score < now - oldMs && scored(replies[position]).length === 0,
-      );
-      if (old.length > 0)
-        await forgetIdle(
-          old.map(({ member }) => member),
-          now,
-        );
+      const marks = scored(await connection.command("ZRANGE", index, 0, -1, "WITHSCORES"));
+      const ids = new Set(marks.map(({ member }) => member));
+      if (Math.abs(now - lookedAtEverybodyAt) >= everybodyMs) {
+        for (const id of texts(await connection.command(...everybody))) ids.add(id ?? "");
+        lookedAtEverybodyAt = now;
+      }
+      const due = await dueOf([...ids], now, limit);
+      const old = marks.filter(({ score }) => score < now - oldMs).map(({ member }) => member);
+      if (old.length > 0) await forgetIdle(old, now);
       return due.toSorted((a, b) => a.score - b.score).slice(0, limit);
     },
   };

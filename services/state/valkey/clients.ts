@@ -20,7 +20,7 @@ const redirectionPauseMs = 100;
 /** The client for commands. It does not connect before it is told to. */
 export function createCommandClient(address: StoreAddress, random: Random): Client {
   const reconnect = (times: number) => backoffMs(times, reconnectBaseMs, reconnectMaxMs, random);
-  if (address.kind !== "cluster") return new Redis({ ...singleOptions(address), retryStrategy: reconnect });
+  if (address.kind !== "cluster") return new Redis({ ...singleOptions(address, reconnect), retryStrategy: reconnect });
   const options: ClusterOptions = {
     enableOfflineQueue: false,
     lazyConnect: true,
@@ -38,12 +38,13 @@ export function createCommandClient(address: StoreAddress, random: Random): Clie
 
 /** A connection for subscriptions, which ends when it breaks: the subscription makes the next one. */
 export function createSubscriberClient(address: StoreAddress, node: StoreNode): Redis {
-  const options = address.kind === "cluster" ? { ...connectionOptions(address), ...node } : singleOptions(address);
-  const { commandTimeout: _none, ...rest } = options;
-  return new Redis({ ...rest, lazyConnect: true, retryStrategy: () => null });
+  const once = () => null;
+  const options =
+    address.kind === "cluster" ? { ...connectionOptions(address), ...node } : singleOptions(address, once);
+  return new Redis({ ...options, lazyConnect: true, retryStrategy: once });
 }
 
-function singleOptions(address: StoreAddress): RedisOptions {
+function singleOptions(address: StoreAddress, askSentinelsAgain: (times: number) => number | null): RedisOptions {
   const shared = { ...connectionOptions(address), db: address.database, enableOfflineQueue: false, lazyConnect: true };
   if (address.kind === "single") return { ...shared, ...address.nodes[0] };
   return {
@@ -51,8 +52,8 @@ function singleOptions(address: StoreAddress): RedisOptions {
     name: address.master,
     sentinels: [...address.nodes],
     sentinelCommandTimeout: commandTimeoutMs,
-    // One look at the Sentinels for each attempt; the next attempt is the reconnection's.
-    sentinelRetryStrategy: () => null,
+    // While they elect a new master, Sentinels name none that answers. Without a next look the client would give up for ever.
+    sentinelRetryStrategy: askSentinelsAgain,
     ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
     ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
   };

@@ -76,8 +76,8 @@ export interface ConnectOptions {
 export async function connect({ client, log, timeoutMs }: ConnectOptions): Promise<void> {
   let last: unknown;
   client.on("error", (error) => {
-    // The client connects again by itself, and every call that fails meanwhile says so.
-    if (String(error) !== String(last)) log.warn({ err: error }, "the connection to the store has trouble");
+    // Said once: the client connects again by itself, and every call that fails meanwhile says so.
+    if (last === undefined) log.warn({ err: error }, "the connection to the store has trouble");
     last = error;
   });
   client.on("ready", () => {

@@ -15,7 +15,12 @@ type Refusal = Extract<LeaseResult, { acquired: false }>["refused"];
 
 export function createLeaseStore(context: Context, accountChanges: Changes): LeaseStore {
   const { connection, keys } = context;
-  const active = createActiveIndex(connection, keys.activeAccounts, keys.leases);
+  const active = createActiveIndex({
+    connection,
+    index: keys.activeAccounts,
+    openSet: keys.leases,
+    everybody: ["SMEMBERS", keys.accounts],
+  });
   const readLeases = createLeaseReader(context);
 
   return {

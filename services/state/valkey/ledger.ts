@@ -16,7 +16,12 @@ import { createUsage } from "./usage.ts";
 
 export function createLedger(context: ObservedContext): Ledger {
   const { connection, keys, changes } = context;
-  const active = createActiveIndex(connection, keys.activeUsers, keys.holds);
+  const active = createActiveIndex({
+    connection,
+    index: keys.activeUsers,
+    openSet: keys.holds,
+    everybody: ["ZRANGE", keys.users, 0, -1],
+  });
   const readHolds = createHoldReader(context);
   const { usage, trim } = createUsage(context);
 

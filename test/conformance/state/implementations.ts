@@ -3,6 +3,7 @@ import { randomUUID } from "node:crypto";
 import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import { Redis } from "ioredis";
 import { describe, inject } from "vitest";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
@@ -37,8 +38,26 @@ const embedded: Implementation = {
 function valkey(name: keyof ValkeyUrls): Implementation {
   return {
     name,
-    create: () => storeAt(`${inject("valkeyUrls")[name]}?prefix=${randomUUID()}:`, async () => {}),
+    create() {
+      const url = inject("valkeyUrls")[name];
+      const prefix = `${randomUUID()}:`;
+      return storeAt(`${url}?prefix=${prefix}`, () =>
+        name === "valkey" ? removeKeys(url, prefix) : Promise.resolve(),
+      );
+    },
   };
+}
+
+/** The single server may be one that lives longer than the tests. */
+async function removeKeys(url: string, prefix: string): Promise<void> {
+  const client = new Redis(url.replace(/^valkey/, "redis"));
+  try {
+    for await (const keys of client.scanStream({ match: `${prefix}*`, count: 1_000 })) {
+      if ((keys as string[]).length > 0) await client.del(...(keys as string[]));
+    }
+  } finally {
+    client.disconnect();
+  }
 }
 
 export const implementations: readonly Implementation[] = [

@@ -179,6 +179,16 @@ conformance("ledger: usage", (create) => {
     expect(await idsOf(state, { limit, model: "m" })).toEqual(["v/5", "u/4", "v/3", "u/2", "u/1", "u/0"]);
   });
 
+  test("hundreds of entries of one moment are each there once", async () => {
+    await using store = await create();
+    const { state } = store;
+    await givenUser(state, { quotaMicros: 1_000_000 });
+    const ids = Array.from({ length: 650 }, (_, index) => `r${String(index).padStart(3, "0")}`);
+    await Promise.all(ids.map((id) => settleAt(state, "u", id, t0)));
+    expect(await idsOf(state, { limit: 100 })).toEqual(ids.toReversed().map((id) => `u/${id}`));
+    expect(await idsOf(state, { limit: 300, userId: "u" })).toHaveLength(650);
+  });
+
   test("a page stays where it was while entries come", async () => {
     await using store = await create();
     const { state } = store;

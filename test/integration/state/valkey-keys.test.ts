@@ -1,0 +1,187 @@
+// What stands in the Valkey store under which key: what docs/state.md promises to operators, and that nothing stays that nobody needs.
+import { readFile } from "node:fs/promises";
+import { create } from "@bufbuild/protobuf";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
+import { silentLog } from "../../../services/kit/log.ts";
+import { openState } from "../../../services/state/open.ts";
+import type { State } from "../../../services/state/state.ts";
+import {
+  admission,
+  givenUser,
+  lease,
+  minuteMs,
+  outcome,
+  settlement,
+  spec,
+  t0,
+  worker,
+} from "../../conformance/state/given.ts";
+import { startValkeyProcess, type ValkeyProcess } from "../../support/valkey.ts";
+
+let server: ValkeyProcess;
+let state: State;
+let client: Redis;
+
+beforeAll(async () => {
+  server = await startValkeyProcess();
+  state = await openState(`valkey://127.0.0.1:${server.port}`, { log: silentLog });
+  client = new Redis({ host: "127.0.0.1", port: server.port });
+});
+beforeEach(() => client.flushall());
+afterAll(async () => {
+  client.disconnect();
+  await state[Symbol.asyncDispose]();
+  await server[Symbol.asyncDispose]();
+});
+
+describe("workers", () => {
+  test("stand in a key that ends with their lease, and in the sets of their models", async () => {
+    await state.workers.put(worker({ pools: [pool("m"), pool("n")] }), 15_000, t0);
+    expect(JSON.parse((await client.get("pod:{w}")) ?? "")).toMatchObject({
+      incarnation: "w-1",
+      registeredAt: t0,
+      expiresAt: t0 + 15_000,
+      worker: { id: "w", address: "http://127.0.0.1:1" },
+    });
+    expect(await client.pttl("pod:{w}")).toBeGreaterThan(10_000);
+    expect(await client.pttl("pod:{w}")).toBeLessThanOrEqual(15_000);
+    expect(await client.smembers("model:{m}:pods")).toEqual(["w"]);
+    expect(await client.smembers("model:{n}:pods")).toEqual(["w"]);
+  });
+
+  test("leave the sets of models that they no longer serve", async () => {
+    await state.workers.put(worker({ pools: [pool("m"), pool("n")] }), 15_000, t0);
+    await state.workers.beat(worker({ pools: [pool("n"), pool("o")] }), 15_000, t0);
+    expect(await client.keys("model:*")).toHaveLength(2);
+    await state.workers.put(worker({ incarnation: "w-2", pools: [pool("p")] }), 15_000, t0);
+    expect(await client.keys("model:*")).toEqual(["model:{p}:pods"]);
+  });
+
+  test("that are removed, or die, leave nothing behind but the revision", async () => {
+    await state.workers.put(worker(), 15_000, t0);
+    await state.workers.remove("w", "w-1", t0);
+    await state.workers.put(worker(), 15_000, t0);
+    // The server itself lets go of a dead worker's key.
+    await client.del("pod:{w}");
+    expect((await state.workers.list(t0)).workers).toEqual([]);
+    expect(await state.workers.prune(t0 + 15_000)).toEqual(["w"]);
+    expect(await client.keys("*")).toEqual(["revision:{pods}"]);
+  });
+});
+
+describe("accounts", () => {
+  test("stand in a key of their own, and their credits in a whole number", async () => {
+    await state.accounts.create(spec(), "api", t0);
+    await state.leases.acquire(lease());
+    expect(JSON.parse((await client.get("account:{a}")) ?? "")).toMatchObject({ spec: { id: "a" }, generation: 1 });
+    expect(await client.get("credits:{a}")).toBe("9000");
+    expect(await client.hgetall("books:{a}")).toMatchObject({ granted: "10000", held: "1000", spent: "0" });
+    expect(await client.ttl("account:{a}")).toBe(-1);
+    expect(await client.ttl("credits:{a}")).toBe(-1);
+  });
+
+  test("keep no place for a lease that is settled, and forget it after a while", async () => {
+    await state.accounts.create(spec(), "api", t0);
+    await state.leases.acquire(lease());
+    await state.leases.settle(outcome(), t0);
+    expect(await client.keys("leases:*")).toEqual([]);
+    expect(await client.hgetall("lease:{a}:att")).toEqual({ settled: "1000" });
+    expect(await client.pttl("lease:{a}:att")).toBeGreaterThan(0);
+  });
+
+  test("have a breaker in JSON", async () => {
+    await state.breakers.compareAndSet(create(BreakerSchema, { accountId: "a", state: BreakerState.OPEN }));
+    expect(JSON.parse((await client.get("cb:{a}")) ?? "")).toEqual({
+      accountId: "a",
+      state: "BREAKER_STATE_OPEN",
+      revision: "1",
+    });
+  });
+});
+
+describe("users", () => {
+  test("keep no hold that is settled", async () => {
+    await givenUser(state);
+    await state.ledger.admit(admission());
+    expect(await client.exists("hold:{u}:req", "holds:{u}")).toBe(2);
+    await state.ledger.settle(settlement());
+    expect(await client.exists("hold:{u}:req", "holds:{u}")).toBe(0);
+    expect(await client.hget("user:{u}", "spent")).toBe("60");
+    expect(JSON.parse((await client.hget("entries:{u}", "req")) ?? "")).toMatchObject({ costMicros: "60", keyId: "k" });
+  });
+
+  test("are looked after by the sweep as long as they have something open, and a while longer", async () => {
+    await givenUser(state, { id: "sweep", key: { id: "k-sweep" } });
+    const request = admission({ userId: "sweep", keyId: "k-sweep" });
+    await state.ledger.admit(request);
+    expect(await state.ledger.expired(t0 + 30 * minuteMs, 10)).toHaveLength(1);
+    await state.ledger.settle(settlement({ userId: "sweep" }));
+    await state.ledger.expired(t0 + minuteMs, 10);
+    expect(await client.zrange("active:users", "0", "-1")).toEqual(["sweep"]);
+    await state.ledger.expired(t0 + 30 * minuteMs, 10);
+    expect(await client.exists("active:users")).toBe(0);
+  });
+
+  test("are found by the sweep of a new process even if their mark was lost", async () => {
+    await givenUser(state, { id: "lost", key: { id: "k-lost" } });
+    await state.ledger.admit(admission({ userId: "lost", keyId: "k-lost" }));
+    await client.del("active:users");
+    await using other = await openState(`valkey://127.0.0.1:${server.port}`, { log: silentLog });
+    expect(await other.ledger.expired(t0 + minuteMs, 10)).toMatchObject([{ userId: "lost" }]);
+  });
+
+  test("let go of an idempotency key when it expires", async () => {
+    await givenUser(state, { id: "i", key: { id: "k-i" } });
+    const idempotency = { key: "key", bodyHash: "body", expiresAt: t0 + minuteMs };
+    await state.ledger.admit(admission({ userId: "i", keyId: "k-i", idempotency }));
+    expect(await client.pttl("idempotency:{i}:key")).toBeGreaterThan(0);
+    expect(await client.pttl("idempotency:{i}:key")).toBeLessThanOrEqual(minuteMs);
+  });
+});
+
+describe("the leader's lock", () => {
+  test("is a key that ends by itself; its epoch stays", async () => {
+    await state.leader.acquire("me", 60_000, t0);
+    expect(JSON.parse((await client.get("leader:controller")) ?? "")).toMatchObject({ owner: "me", epoch: 1 });
+    expect(await client.pttl("leader:controller")).toBeGreaterThan(0);
+    await client.del("leader:controller");
+    expect(await state.leader.current(t0)).toBeUndefined();
+    expect(await state.leader.acquire("me", 60_000, t0)).toMatchObject({ epoch: 2 });
+  });
+});
+
+test("every key is one of those that the documentation names", async () => {
+  const documentation = await readFile(new URL("../../../docs/state.md", import.meta.url), "utf8");
+  await givenUser(state, { id: "d", key: { id: "k-d" } });
+  await state.access.grantQuota("d", "g", 1, t0);
+  const idempotency = { key: "key", bodyHash: "body", expiresAt: t0 + minuteMs };
+  for (const requestId of ["1", "2"]) {
+    const whose = { userId: "d", keyId: "k-d", requestId };
+    await state.ledger.admit(
+      admission({ ...whose, ...(requestId === "1" ? { idempotency } : {}), now: t0 + 10 * minuteMs }),
+    );
+  }
+  await state.ledger.settle(settlement({ userId: "d", requestId: "1" }));
+  await state.access.addAdminKey("h", t0);
+  await state.accounts.create(spec(), "api", t0);
+  await state.accounts.setConditions("a", [], t0);
+  await state.accounts.grant("a", "g", 1, t0);
+  await state.leases.acquire(lease());
+  await state.outcomes.record(outcome(), minuteMs, t0);
+  await state.breakers.compareAndSet(create(BreakerSchema, { accountId: "a" }));
+  await state.workers.put(worker(), 15_000, t0);
+  await state.leader.acquire("me", 60_000, t0);
+  await state.events.append({ type: "E", accountId: "", workerId: "", message: "" });
+  const names = await client.keys("*");
+  expect(names.length).toBeGreaterThan(25);
+  for (const name of names) {
+    const documented = name.replace(/\{(a|d|w|m|att|req)\}/, "{…}").replace(/(:\{…\}):(?!pods$).*/, "$1:…");
+    expect(documentation, documented).toContain(`\`${documented}\``);
+  }
+});
+
+function pool(model: string) {
+  return { accountId: "a", models: [model], slots: 1, availableSlots: 1 };
+}
