@@ -8,7 +8,7 @@ import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { createServer } from "node:net";
 import { tmpdir } from "node:os";
 import { delimiter, join } from "node:path";
-import { Redis } from "ioredis";
+import { Redis, type RedisOptions } from "ioredis";
 import { until } from "./until.ts";
 
 export interface ValkeyServer extends AsyncDisposable {
@@ -75,14 +75,14 @@ async function startContainer(): Promise<ValkeyServer | undefined> {
   };
 }
 
-/** A server process with an empty folder, on a free port. */
-export async function startValkeyProcess(options: readonly string[] = []): Promise<ValkeyProcess> {
+/** A server process with an empty folder, on a free port. The password is the one that the options set. */
+export async function startValkeyProcess(options: readonly string[] = [], password?: string): Promise<ValkeyProcess> {
   await using starting = new AsyncDisposableStack();
   const directory = await mkdtemp(join(tmpdir(), "drawbridge-valkey-"));
   starting.defer(() => rm(directory, { recursive: true, force: true }));
   const [port = 0] = await freePorts(1);
   const settings = ["--port", `${port}`, "--bind", host, "--dir", directory, "--save", "", ...options];
-  const start = () => startProcess(serverBinary(), settings, port);
+  const start = () => startProcess(serverBinary(), settings, { host, port, ...(password ? { password } : {}) });
   let current = await start();
   starting.defer(() => end(current));
   const resources = starting.move();
@@ -102,10 +102,26 @@ export interface ValkeyCluster extends ValkeyServer {
   readonly masters: readonly ValkeyProcess[];
 }
 
+export interface ValkeyClusterOptions {
+  /** Whether a missing node stops the others too, as servers do unless told otherwise. Default true. */
+  readonly requireFullCoverage?: boolean;
+}
+
 /** Three masters that share all slots. */
-export async function startValkeyCluster(): Promise<ValkeyCluster> {
+export async function startValkeyCluster({
+  requireFullCoverage = true,
+}: ValkeyClusterOptions = {}): Promise<ValkeyCluster> {
   await using starting = new AsyncDisposableStack();
-  const options = ["--cluster-enabled", "yes", "--cluster-node-timeout", "2000", "--appendonly", "yes"];
+  const options = [
+    "--cluster-enabled",
+    "yes",
+    "--cluster-node-timeout",
+    "2000",
+    "--appendonly",
+    "yes",
+    "--cluster-require-full-coverage",
+    requireFullCoverage ? "yes" : "no",
+  ];
   const masters = await Promise.all([0, 1, 2].map(() => startValkeyProcess(options)));
   for (const master of masters) starting.use(master);
   const addresses = masters.map(({ port }) => `${host}:${port}`);
@@ -188,7 +204,7 @@ async function startSentinel(directory: string, port: number, masterPort: number
     "sentinel parallel-syncs main 1",
   ];
   await writeFile(file, settings.join("\n"));
-  return startProcess(serverBinary(), [file, "--sentinel"], port);
+  return startProcess(serverBinary(), [file, "--sentinel"], { host, port });
 }
 
 async function sentinelsAgree(ports: readonly number[]): Promise<void> {
@@ -204,21 +220,21 @@ async function sentinelsAgree(ports: readonly number[]): Promise<void> {
   }
 }
 
-async function startProcess(binary: string, args: readonly string[], port: number): Promise<ChildProcess> {
+async function startProcess(binary: string, args: readonly string[], where: RedisOptions): Promise<ChildProcess> {
   const child = spawn(binary, args, { stdio: ["ignore", "pipe", "inherit"] });
   const lines: string[] = [];
   child.stdout?.setEncoding("utf8").on("data", (text: string) => {
     lines.push(text);
     if (lines.length > 50) lines.shift();
   });
-  const client = new Redis({ host, port, retryStrategy: () => 20, maxRetriesPerRequest: null });
+  const client = new Redis({ ...where, retryStrategy: () => 20, maxRetriesPerRequest: null });
   client.on("error", () => {});
   const ended = once(child, "exit").then(([code]) => {
     throw new Error(`${binary} ended with ${String(code)}:\n${lines.join("")}`);
   });
   try {
     await Promise.race([
-      until(`${binary} answers on port ${port}`, async () => (await client.ping()) === "PONG"),
+      until(`${binary} answers on port ${where.port}`, async () => (await client.ping()) === "PONG"),
       ended,
     ]);
   } finally {
