@@ -9,10 +9,13 @@ import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
 import type { Random } from "../kit/random.ts";
 import type { State } from "../state/state.ts";
+import { authorizeAdmin } from "./access/admin.ts";
+import { createAdmissions } from "./access/admit.ts";
 import { createAuthenticator } from "./access/authenticate.ts";
-import { createBilling } from "./access/billing.ts";
 import { createCatalogue } from "./access/catalogue.ts";
 import { createAccessHandlers } from "./access/handlers.ts";
+import { createHolds } from "./access/holds.ts";
+import { createSettler } from "./access/settle.ts";
 import { keepSweeping } from "./access/sweep.ts";
 import type { GatewaySettings } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
@@ -49,7 +52,10 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const ending = new AbortController();
   const pepper = config.keyPepper;
   const catalogue = resources.use(createCatalogue(state.access, clock));
-  const billing = resources.use(createBilling({ ledger: state.ledger, catalogue, clock, random, log, config }));
+  const { ledger } = state;
+  const holds = resources.use(createHolds({ ledger, clock, log, ttlMs: config.hold_ttl }));
+  const settler = resources.use(createSettler({ ledger, holds, clock, random, log }));
+  const admissions = createAdmissions({ ledger, catalogue, holds, settler, clock, log, config });
   const authenticator = resources.use(createAuthenticator({ access: state.access, clock, pepper }));
   const metrics = resources.use(createMetrics());
   const models = createModels(scheduler, clock);
@@ -63,7 +69,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
     routes: (http) =>
       addRoutes(http, {
         authenticator,
-        billing,
+        admissions,
         models,
         metrics,
         fleet,
@@ -73,12 +79,13 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         config,
         draining: () => draining,
       }),
-    authorizeAdmin: (authorization) => authenticator.authorizeAdmin(authorization),
+    authorizeAdmin: (authorization) => authorizeAdmin(state.access, authorization, pepper),
     async start() {
       for (const tier of config.tiers) await state.access.setTier(tier);
       for (const price of config.prices) await state.access.setPrice(price);
-      billing.start();
-      sweeping = keepSweeping({ state, clock, log, intervalMs: config.sweep_interval }, ending.signal);
+      holds.start();
+      const isOwn = (requestId: string) => holds.has(requestId);
+      sweeping = keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal);
     },
     drain() {
       draining = true;

@@ -4,20 +4,21 @@ import { z } from "zod";
 import { type Price, PriceSchema, type Tier, TierSchema } from "#gen/drawbridge/v1/access_service";
 import { byteSize, duration } from "../kit/settings.ts";
 
+/** Whether a number has so many decimals at most: then it is the number nearest to a whole multiple of the last one. */
+function hasDecimals(value: number, unitsInOne: number): boolean {
+  return Math.round(value * unitsInOne) / unitsInOne === value;
+}
+
+const microsInDollar = 1_000_000;
+
 /** A number of dollars with at most six decimals → whole millionths. */
 function dollars(): z.ZodType<bigint, number> {
   return z
     .number()
     .min(0)
     .max(1_000_000)
-    .transform((value, context) => {
-      const micros = Math.round(value * 1_000_000);
-      if (Math.abs(micros - value * 1_000_000) > 1e-6 * Math.max(1, micros)) {
-        context.addIssue({ code: "custom", message: "expected dollars with at most six decimals" });
-        return z.NEVER;
-      }
-      return BigInt(micros);
-    });
+    .refine((value) => hasDecimals(value, microsInDollar), "expected dollars with at most six decimals")
+    .transform((value) => BigInt(Math.round(value * microsInDollar)));
 }
 
 const priceSetting = z.strictObject({
@@ -59,7 +60,7 @@ const tierSetting = z.strictObject({
     .number()
     .min(0)
     .max(1_000)
-    .refine((ratio) => Number.isInteger(Math.round(ratio * 1e6) / 1e3), "expected at most three decimals")
+    .refine((ratio) => hasDecimals(ratio, 1_000), "expected at most three decimals")
     .default(1),
 });
 
@@ -90,30 +91,47 @@ export const channelsSetting = z
   .max(0, "upstream channels are not supported by this version; remove them")
   .prefault([]);
 
+/** A duration that is not so short that a loop with it would never rest. */
+function atLeast(leastMs: number): z.ZodType<number, string> {
+  return duration().refine((ms) => ms >= leastMs, `expected at least ${leastMs}ms`);
+}
+
 export const gatewaySettings = z
   .strictObject({
-    /** The largest request body. Default 8MiB. */
+    /** The largest request body, images included. Default 8MiB. */
     body_limit: byteSize().prefault("8MiB"),
+    /** Time for a connection to send a request's headers, so that slow senders hold none open. Default 10s. */
+    headers_timeout: atLeast(100).prefault("10s"),
+    /** Time for a whole request to arrive, its headers included. Default 120s. */
+    receive_timeout: atLeast(100).prefault("120s"),
+    /** How long a connection stays open between two requests. Default 75s. */
+    idle_timeout: atLeast(1).prefault("75s"),
     /** Time for a whole answer; a client's shorter x-stainless-timeout bounds it too. Default 600s. */
-    request_timeout: duration().prefault("600s"),
+    request_timeout: atLeast(1).prefault("600s"),
+    /** A client that takes nothing of a stream for so long has left. Default 60s. */
+    stall_timeout: atLeast(1).prefault("60s"),
     /** Output tokens that a hold covers where the request has no limit of its own. Default 4096. */
     default_output_tokens: z.int().min(1).max(10_000_000).default(4_096),
-    /** The most output tokens of an answer; a request that asks for more gets this. Default 128000. */
+    /** The most output tokens that a request may ask for, and that a hold covers; one that asks for more gets this. Default 128000. */
     output_tokens_max: z.int().min(1).max(10_000_000).default(128_000),
     /** The most input tokens of a request. Default 1000000. */
     input_tokens_max: z.int().min(1).max(100_000_000).default(1_000_000),
     /** A hold whose gateway is gone is swept after so long; running requests renew theirs three times in it. Default 60s. */
-    hold_ttl: duration().prefault("60s"),
+    hold_ttl: atLeast(1_000).prefault("60s"),
     /** How often holds that ended are looked for. Default 5s. */
-    sweep_interval: duration().prefault("5s"),
+    sweep_interval: atLeast(50).prefault("5s"),
     /** A comment is sent on a stream that has been silent for so long. Default 15s. */
-    keep_alive_interval: duration().prefault("15s"),
+    keep_alive_interval: atLeast(10).prefault("15s"),
     /** Whole answers that are kept to be replayed for a repeated Idempotency-Key. Default 1000. */
     idempotency_answers_max: z.int().min(0).max(100_000).default(1_000),
     /** How long an Idempotency-Key is remembered. Default 24h. */
-    idempotency_ttl: duration().prefault("24h"),
+    idempotency_ttl: atLeast(1_000).prefault("24h"),
     /** What a refused client is told to wait while the gateway stops or the fleet is busy. Default 1s. */
-    retry_after: duration().prefault("1s"),
+    retry_after: atLeast(1).prefault("1s"),
+  })
+  .refine((settings) => settings.headers_timeout <= settings.receive_timeout, {
+    path: ["receive_timeout"],
+    error: "expected at least headers_timeout, which is a part of it",
   })
   .prefault({});
 

@@ -18,8 +18,6 @@ export interface Caller {
 export interface Authenticator extends Disposable {
   /** The caller; UNAUTHENTICATED, always with the same words, so that they tell nothing about keys. */
   authenticate(authorization: string | undefined, address: string): Promise<Caller>;
-  /** Throws unless the header carries an admin key. */
-  authorizeAdmin(authorization: string | undefined): Promise<void>;
 }
 
 export interface AuthenticatorOptions {
@@ -65,19 +63,6 @@ export function createAuthenticator({ access, clock, pepper }: AuthenticatorOpti
         throw new DrawbridgeError("UNAUTHENTICATED", "Incorrect API key provided.");
       }
       return caller;
-    },
-
-    async authorizeAdmin(authorization) {
-      const secret = bearerToken(authorization);
-      if (secret === undefined) {
-        throw new DrawbridgeError("UNAUTHENTICATED", "This call wants an admin key: set DRAWBRIDGE_ADMIN_KEY.");
-      }
-      const hash = hashKey(secret, pepper);
-      if (await access.isAdminKey(hash)) return;
-      if (await access.findKey(hash)) {
-        throw new DrawbridgeError("PERMISSION_DENIED", "This is an API key; the call wants an admin key.");
-      }
-      throw new DrawbridgeError("UNAUTHENTICATED", "The admin key is not known.");
     },
 
     [Symbol.dispose]: () => subscription[Symbol.dispose](),

@@ -1,4 +1,5 @@
 // The first start: a user, an API key and an admin key, so that the first request works.
+import { DrawbridgeError } from "../../kit/errors.ts";
 import type { State } from "../../state/state.ts";
 import { defaultTierName } from "../config.ts";
 import { hashKey, makeKey, prefixOf } from "./keys.ts";
@@ -28,17 +29,33 @@ const defaultQuotaMicros = 10_000_000;
 /** Makes what is missing. Keys that the environment sets are ensured at every start; made ones come at the first only. */
 export async function ensureAccess({ state, settings, now }: BootstrapOptions): Promise<BootstrapResult> {
   const { access } = state;
+  // A variable that is set to nothing is not set.
+  const given = { apiKey: settings.apiKey || undefined, adminKey: settings.adminKey || undefined };
+  checkKeys(given);
   const pepper = settings.keyPepper ?? "";
   const first = !(await access.initialized());
-  const apiKey = settings.apiKey ?? (first ? makeKey("user").secret : undefined);
-  const adminKey = settings.adminKey ?? (first ? makeKey("admin").secret : undefined);
+  const apiKey = given.apiKey ?? (first ? makeKey("user").secret : undefined);
+  const adminKey = given.adminKey ?? (first ? makeKey("admin").secret : undefined);
 
-  if ((first || settings.apiKey !== undefined) && !(await access.getUser(defaultUserId))) {
+  if ((first || given.apiKey !== undefined) && !(await access.getUser(defaultUserId))) {
     await access.createUser({ id: defaultUserId, tier: defaultTierName, quotaMicros: defaultQuotaMicros }, now);
   }
   if (apiKey !== undefined) await ensureKey(access, apiKey, pepper, now);
   if (adminKey !== undefined) await access.addAdminKey(hashKey(adminKey, pepper), now);
   return { apiKey, adminKey };
+}
+
+/** A key that could never be sent, or that opens more than it should, is refused instead of stored. */
+function checkKeys({ apiKey, adminKey }: Pick<BootstrapOptions["settings"], "apiKey" | "adminKey">): void {
+  for (const [name, key] of Object.entries({ DRAWBRIDGE_API_KEY: apiKey, DRAWBRIDGE_ADMIN_KEY: adminKey })) {
+    if (key === undefined || /^[\x21-\x7e]{8,512}$/.test(key)) continue;
+    throw new DrawbridgeError("INVALID_ARGUMENT", `${name} must be 8 to 512 visible ASCII characters without blanks.`);
+  }
+  if (apiKey !== undefined && apiKey === adminKey) {
+    const message =
+      "DRAWBRIDGE_API_KEY and DRAWBRIDGE_ADMIN_KEY are the same; applications must not have the admin key.";
+    throw new DrawbridgeError("INVALID_ARGUMENT", message);
+  }
 }
 
 async function ensureKey(access: State["access"], secret: string, pepper: string, now: number): Promise<void> {

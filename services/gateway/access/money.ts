@@ -1,4 +1,4 @@
-// What a request costs: pure, exact arithmetic in millionths of a dollar. The rules stand in docs/billing.md, whose examples the tests execute.
+// What a request costs: pure, exact arithmetic in millionths of a dollar. The rules stand in docs/billing.md.
 import { clone } from "@bufbuild/protobuf";
 import { type Price, PriceSchema, type Tier } from "#gen/drawbridge/v1/access_service";
 import { End, type Usage } from "#gen/drawbridge/v1/usage";
@@ -27,7 +27,19 @@ export function frozenPrice(price: Price | undefined, tier: Tier): Price | undef
   return frozen;
 }
 
-/** The cost at a frozen price, rounded up once to a whole millionth of a dollar. 0 for a model without a price. */
+/** The most that an amount can be, here and in the store. */
+const amountMax = BigInt(Number.MAX_SAFE_INTEGER);
+
+/** A count that came from outside, as an amount that the store takes. */
+export function toAmount(count: bigint): number {
+  if (count < 0n) return 0;
+  return Number(count < amountMax ? count : amountMax);
+}
+
+/**
+ * The cost at a frozen price, rounded up once to a whole millionth of a dollar. 0 for a model without a price. Never beyond what an amount can
+ * be, whatever number of tokens an agent reports.
+ */
 export function costMicros(tokens: Tokens, frozen: Price | undefined): number {
   if (!frozen) return 0;
   const cachedPrice = frozen.cachedInputMicrosPerMillion ?? frozen.inputMicrosPerMillion;
@@ -36,7 +48,7 @@ export function costMicros(tokens: Tokens, frozen: Price | undefined): number {
     tokens.cachedInput * cachedPrice +
     tokens.output * frozen.outputMicrosPerMillion;
   const total = tokensCost + frozen.requestMicros * million;
-  return Number(ceilDivide(total, million * permille));
+  return toAmount(ceilDivide(total, million * permille));
 }
 
 /** What a user pays for a request that ended so. */

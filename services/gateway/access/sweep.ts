@@ -1,12 +1,14 @@
-// What a gateway that died left behind: holds are settled from the recorded outcome, or released when they have ended.
-import { End, type Outcome } from "#gen/drawbridge/v1/usage";
+// What a gateway that died left behind: holds that ended are settled from the recorded outcome, or released where there is none.
+import { End } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
 import type { HoldRecord, State } from "../../state/state.ts";
-import { dueMicros } from "./money.ts";
+import { isStoreAway, settlementOf } from "./settle.ts";
 
 export interface SweepOptions {
   readonly state: Pick<State, "ledger" | "outcomes">;
+  /** Whether a request is this gateway's own: it settles that itself, with what it knows. */
+  readonly isOwn: (requestId: string) => boolean;
   readonly clock: Clock;
   readonly log: Log;
   readonly intervalMs: number;
@@ -15,45 +17,58 @@ export interface SweepOptions {
 /** Holds that one round takes. */
 const sweepLimit = 1_000;
 
-/** Settles holds whose time has ended. How many. */
-export async function sweepHolds({ state, clock, log }: SweepOptions): Promise<number> {
-  const now = clock.now();
-  const expired = await state.ledger.expired(now, sweepLimit);
+/** New outcomes hurry the next round, but no more often than this. */
+const hurryMs = 1_000;
+
+/** Settles holds whose time has ended; how many. One that cannot be settled stays for the next round and stops no other. */
+export async function sweepHolds(options: SweepOptions): Promise<number> {
+  const { state, isOwn, clock, log } = options;
+  const expired = await state.ledger.expired(clock.now(), sweepLimit);
+  let settled = 0;
   for (const hold of expired) {
-    const outcome = await state.outcomes.finalOf(hold.requestId, now);
-    const result = await state.ledger.settle(settlementOf(hold, outcome, now));
-    if (result?.settled) {
-      log.warn({ request_id: hold.requestId, user: hold.userId, outcome: outcome !== undefined }, "hold was swept");
+    if (isOwn(hold.requestId)) continue;
+    try {
+      if (await sweepHold(options, hold)) settled += 1;
+    } catch (error) {
+      if (isStoreAway(error)) throw error;
+      log.error({ err: error, request_id: hold.requestId, user: hold.userId }, "a hold could not be swept");
     }
   }
-  return expired.length;
+  return settled;
 }
 
-function settlementOf(hold: HoldRecord, outcome: Outcome | undefined, now: number) {
-  const end = outcome?.end ?? End.EXPIRED;
-  return {
-    requestId: hold.requestId,
-    userId: hold.userId,
-    costMicros: dueMicros(end, outcome?.usage, hold.price),
-    end,
-    usage: outcome?.usage,
-    accountId: outcome?.accountId ?? "",
-    millicredits: Number(outcome?.millicredits ?? 0n),
-    now,
-  };
+async function sweepHold({ state, clock, log }: SweepOptions, hold: HoldRecord): Promise<boolean> {
+  const now = clock.now();
+  const outcome = await state.outcomes.finalOf(hold.requestId, now);
+  const result = await state.ledger.settle({ ...settlementOf(hold, outcome, End.EXPIRED), now });
+  if (!result?.settled) return false;
+  log.warn({ request_id: hold.requestId, user: hold.userId, outcome: outcome !== undefined }, "hold was swept");
+  return true;
 }
 
-/** Sweeps until the signal is aborted. Any number of gateways may do so. */
+/** Sweeps by time, and soon after outcomes were recorded, until the signal is aborted. Any number of gateways may do so. */
 export async function keepSweeping(options: SweepOptions, signal: AbortSignal): Promise<void> {
-  const { clock, log, intervalMs } = options;
+  const { state, clock, log, intervalMs } = options;
+  const pauseMs = Math.min(hurryMs, intervalMs);
+  let news = new AbortController();
+  using _subscription = state.outcomes.onChange(() => news.abort());
   while (!signal.aborted) {
     try {
+      await clock.sleep(pauseMs, signal);
+      await sleepUnless(news.signal, intervalMs - pauseMs, clock, signal);
+      news = new AbortController();
       await sweepHolds(options);
-      await clock.sleep(intervalMs, signal);
     } catch (error) {
-      if (signal.aborted) return;
-      log.error({ err: error }, "holds could not be swept");
-      await clock.sleep(intervalMs, signal).catch(() => undefined);
+      if (!signal.aborted) log.error({ err: error }, "holds could not be swept");
     }
+  }
+}
+
+/** Sleeps until there is news. */
+async function sleepUnless(news: AbortSignal, ms: number, clock: Clock, signal: AbortSignal): Promise<void> {
+  try {
+    await clock.sleep(ms, AbortSignal.any([news, signal]));
+  } catch (error) {
+    if (!news.aborted || signal.aborted) throw error;
   }
 }

@@ -8,6 +8,8 @@ export interface EventStreamOptions {
   readonly headers: () => Readonly<Record<string, string | number>>;
   readonly clock: Clock;
   readonly keepAliveMs: number;
+  /** A client that takes nothing for so long is disconnected. */
+  readonly stallMs: number;
 }
 
 export interface EventStream extends Disposable {
@@ -18,14 +20,17 @@ export interface EventStream extends Disposable {
   end(): void;
 }
 
-export function createEventStream({ response, headers, clock, keepAliveMs }: EventStreamOptions): EventStream {
+export function createEventStream(options: EventStreamOptions): EventStream {
+  const { response, headers, clock, keepAliveMs } = options;
   let opened = false;
   let timer: Disposable | undefined;
+  const gone = () => response.destroyed || response.writableEnded;
   const rest = () => {
     timer?.[Symbol.dispose]();
     timer = clock.after(keepAliveMs, () => {
+      if (gone()) return;
       // A client that does not read gets no comments either.
-      if (!response.writableNeedDrain && !response.writableEnded) response.write(keepAliveFrame);
+      if (!response.writableNeedDrain) response.write(keepAliveFrame);
       rest();
     });
   };
@@ -34,7 +39,7 @@ export function createEventStream({ response, headers, clock, keepAliveMs }: Eve
       return opened;
     },
     async write(frames) {
-      if (response.destroyed || response.writableEnded) return;
+      if (gone()) return;
       if (!opened) {
         opened = true;
         response.writeHead(200, {
@@ -45,7 +50,7 @@ export function createEventStream({ response, headers, clock, keepAliveMs }: Eve
         });
       }
       rest();
-      if (!response.write(frames)) await room(response);
+      if (!response.write(frames)) await room(options);
     },
     end: () => void response.end(),
     [Symbol.dispose]: () => timer?.[Symbol.dispose](),
@@ -53,13 +58,12 @@ export function createEventStream({ response, headers, clock, keepAliveMs }: Eve
 }
 
 /** Resolves when the socket takes more, or is gone. */
-function room(response: ServerResponse): Promise<void> {
-  return new Promise((resolve) => {
-    const done = () => {
-      response.off("drain", done).off("close", done);
-      resolve();
-    };
-    response.on("drain", done).on("close", done);
-    if (response.destroyed) done();
-  });
+async function room({ response, clock, stallMs }: EventStreamOptions): Promise<void> {
+  const { promise, resolve } = Promise.withResolvers<void>();
+  const done = () => resolve();
+  response.on("drain", done).on("close", done);
+  using _stalled = clock.after(stallMs, () => response.destroy());
+  if (response.destroyed) done();
+  await promise;
+  response.off("drain", done).off("close", done);
 }

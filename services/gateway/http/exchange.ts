@@ -1,5 +1,5 @@
 // One request and its answer, beside what HTTP says: ids, times, limits, and one line in the log.
-import type { FastifyReply, FastifyRequest } from "fastify";
+import type { ServerResponse } from "node:http";
 import { End, type Outcome, type UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
@@ -18,6 +18,8 @@ export interface Exchange {
   firstContentAt: number | undefined;
   outcome: Outcome | undefined;
   entry: UsageEntry | undefined;
+  /** Work that goes on when the connection has closed, such as the settlement. It never fails. */
+  work: Promise<void> | undefined;
 }
 
 declare module "fastify" {
@@ -26,9 +28,17 @@ declare module "fastify" {
   }
 }
 
-export function beginExchange(clock: Clock): Exchange {
-  requestStarted.publish(undefined);
-  return {
+export interface ExchangeOptions {
+  readonly response: ServerResponse;
+  /** The route's pattern; undefined: there is no such route. */
+  readonly route: string | undefined;
+  readonly clock: Clock;
+  readonly log: Log;
+}
+
+/** Begins an exchange, which ends by itself: when the connection has closed, or the answer was sent, and its work is done. */
+export function beginExchange({ response, route, clock, log }: ExchangeOptions): Exchange {
+  const exchange: Exchange = {
     requestId: newId("req"),
     startedAt: clock.monotonic(),
     caller: undefined,
@@ -37,48 +47,27 @@ export function beginExchange(clock: Clock): Exchange {
     firstContentAt: undefined,
     outcome: undefined,
     entry: undefined,
+    work: undefined,
   };
+  requestStarted.publish(undefined);
+  response.once("close", () => {
+    // Whoever left before the end saw no status.
+    const status = response.writableFinished ? response.statusCode : clientClosedRequest;
+    void (exchange.work ?? Promise.resolve()).then(() => tell(exchange, route ?? "unknown", status, clock, log));
+  });
+  return exchange;
 }
 
-/** The headers of every answer. */
-export function commonHeaders(exchange: Exchange, clock: Clock): Record<string, string> {
-  const { requestId, startedAt, limits } = exchange;
-  return {
-    "x-request-id": requestId,
-    "openai-processing-ms": String(Math.round(clock.monotonic() - startedAt)),
-    ...(limits ? limitHeaders(limits) : {}),
-  };
-}
-
-function limitHeaders({ requests, tokens }: LimitStatus): Record<string, string> {
-  return {
-    "x-ratelimit-limit-requests": String(requests.limit),
-    "x-ratelimit-remaining-requests": String(requests.remaining),
-    "x-ratelimit-reset-requests": durationText(requests.resetMs),
-    "x-ratelimit-limit-tokens": String(tokens.limit),
-    "x-ratelimit-remaining-tokens": String(tokens.remaining),
-    "x-ratelimit-reset-tokens": durationText(tokens.resetMs),
-  };
-}
-
-/** 12ms, 1s, 6m0s: as OpenAI writes them. */
-export function durationText(ms: number): string {
-  if (ms < 1_000) return `${Math.ceil(ms)}ms`;
-  const seconds = Math.ceil(ms / 1_000);
-  if (seconds < 60) return `${seconds}s`;
-  const minutes = Math.floor(seconds / 60);
-  return minutes < 60 ? `${minutes}m${seconds % 60}s` : `${Math.floor(minutes / 60)}h${minutes % 60}m${seconds % 60}s`;
-}
+/** In the log and the metrics only: the client left before the answer's end. */
+const clientClosedRequest = 499;
 
 /** Tells the log and the metrics. No prompt and no key is in either. */
-export function endExchange(request: FastifyRequest, reply: FastifyReply, clock: Clock, log: Log): void {
-  const { exchange } = request;
-  const { outcome, entry } = exchange;
-  const route = request.routeOptions.url ?? "unknown";
+function tell(exchange: Exchange, route: string, status: number, clock: Clock, log: Log): void {
+  const { outcome, entry, caller } = exchange;
   const usage = entry?.usage ?? outcome?.usage;
   const message: RequestEnd = {
     route,
-    status: reply.raw.statusCode,
+    status,
     model: exchange.model,
     end: outcome ? endName(outcome.end) : "",
     durationMs: clock.monotonic() - exchange.startedAt,
@@ -88,20 +77,12 @@ export function endExchange(request: FastifyRequest, reply: FastifyReply, clock:
     costMicros: Number(entry?.costMicros ?? 0n),
   };
   requestEnded.publish(message);
-  log.info(
-    {
-      request_id: exchange.requestId,
-      user: exchange.caller?.userId,
-      key_id: exchange.caller?.key.id,
-      account: outcome?.accountId,
-      ...message,
-    },
-    "request",
-  );
+  const who = { user: caller?.userId, key_id: caller?.key.id, account: outcome?.accountId };
+  log.info({ request_id: exchange.requestId, ...who, ...message }, "request");
 }
 
 const endNames = new Map(Object.entries(End).map(([name, value]) => [value as number, name.toLowerCase()]));
 
-export function endName(end: End): string {
+function endName(end: End): string {
   return endNames.get(end) ?? "unspecified";
 }

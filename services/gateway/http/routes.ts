@@ -1,82 +1,83 @@
-// The gateway's plain routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in OpenAI's form.
-import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest } from "fastify";
-import type { Clock } from "../../kit/clock.ts";
+// The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in OpenAI's form.
+import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from "fastify";
 import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
-import type { Log } from "../../kit/log.ts";
 import type { Authenticator } from "../access/authenticate.ts";
-import type { Billing } from "../access/billing.ts";
 import type { GatewaySettings } from "../config.ts";
 import { type ChatOptions, handleChat } from "../openai/chat-route.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
-import { modelBody, type Models } from "../openai/models.ts";
+import { listModels, retrieveModel } from "../openai/models-route.ts";
 import { ParameterError } from "../openai/parse.ts";
-import { beginExchange, commonHeaders, endExchange } from "./exchange.ts";
+import { beginExchange } from "./exchange.ts";
+import { commonHeaders } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 
 export interface RouteOptions extends ChatOptions {
   readonly authenticator: Authenticator;
-  readonly billing: Billing;
-  readonly models: Models;
   readonly metrics: Metrics;
-  readonly clock: Clock;
-  readonly log: Log;
-  readonly config: GatewaySettings;
+  /** Whether the gateway stops. */
+  readonly draining: () => boolean;
 }
 
 export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
+  limitConnections(app, options.config);
   addEveryAnswer(app, options);
   addProbes(app, options);
-  const { config } = options;
-  const authenticate = (request: FastifyRequest) => authenticateRequest(request, options);
-
-  app.post(
-    "/v1/chat/completions",
-    { onRequest: authenticate, bodyLimit: config.body_limit },
-    async (request, reply) => {
-      try {
-        return await handleChat(options, request, reply);
-      } finally {
-        // Nobody gets an answer any more, so that no hook tells of its end.
-        const { raw } = reply;
-        if (raw.destroyed && !raw.writableFinished) endExchange(request, reply, options.clock, options.log);
-      }
-    },
-  );
-  app.get("/v1/models", { onRequest: authenticate }, async (request) => {
-    const models = await options.models.list();
-    return { object: "list", data: models.filter((model) => mayUse(request, model.name)).map(modelBody) };
-  });
-  app.get<{ Params: { "*": string } }>("/v1/models/*", { onRequest: authenticate }, async (request) => {
-    const id = request.params["*"];
-    const model = mayUse(request, id) ? await options.models.find(id) : undefined;
-    if (model) return modelBody(model);
-    throw new DrawbridgeError("MODEL_NOT_FOUND", `The model '${id}' does not exist or you do not have access to it.`);
-  });
+  addApi(app, options);
 }
 
-/** Before the body is read: nobody unknown makes us take one. */
-async function authenticateRequest(request: FastifyRequest, { authenticator, billing }: RouteOptions): Promise<void> {
+/** Slow senders hold no connection for long. */
+function limitConnections({ server }: FastifyInstance, config: GatewaySettings): void {
+  server.headersTimeout = config.headers_timeout;
+  server.requestTimeout = config.receive_timeout;
+  server.keepAliveTimeout = config.idle_timeout;
+}
+
+function addApi(app: FastifyInstance, options: RouteOptions): void {
+  const { models, config } = options;
+  // Before the body is read: nobody unknown makes us take one.
+  const guarded: RouteShorthandOptions = {
+    bodyLimit: config.body_limit,
+    onRequest: async (request) => {
+      if (options.draining()) throw new DrawbridgeError("DRAINING", "This server is stopping. Try again.");
+      await authenticateRequest(request, options);
+    },
+  };
+  app.post("/v1/chat/completions", guarded, (request, reply) => {
+    const work = handleChat(options, request, reply);
+    request.exchange.work = work.then(
+      () => undefined,
+      () => undefined,
+    );
+    return work;
+  });
+  app.get("/v1/models", guarded, (request) => listModels(models, request));
+  app.get<{ Params: { "*": string } }>("/v1/models/*", guarded, (request) =>
+    retrieveModel(models, request, request.params["*"]),
+  );
+}
+
+async function authenticateRequest(
+  request: FastifyRequest,
+  { authenticator, admissions }: RouteOptions,
+): Promise<void> {
   const { exchange } = request;
   exchange.caller = await authenticator.authenticate(request.headers.authorization, request.ip);
   // What admission takes from the limits is told by admission itself.
-  if (request.method === "GET") exchange.limits = await billing.limits(exchange.caller);
-}
-
-function mayUse({ exchange }: FastifyRequest, model: string): boolean {
-  const models = exchange.caller?.key.models ?? [];
-  return models.length === 0 || models.includes(model);
+  if (request.method !== "POST") exchange.limits = await admissions.limits(exchange.caller);
 }
 
 function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
   const { clock, log, config } = options;
+  app.removeContentTypeParser("text/plain");
   app.decorateRequest("exchange", null as never);
-  app.addHook("onRequest", async (request) => {
-    request.exchange = beginExchange(clock);
+  app.addHook("onRequest", async (request, reply) => {
+    request.exchange = beginExchange({ response: reply.raw, route: request.routeOptions.url, clock, log });
   });
   app.addHook("onSend", async (request, reply) => {
     reply.headers(commonHeaders(request.exchange, clock));
+    // Whoever keeps a connection would bring the next request here too.
+    if (options.draining()) reply.header("connection", "close");
   });
-  app.addHook("onResponse", async (request, reply) => endExchange(request, reply, clock, log));
   app.setErrorHandler(async (error: FastifyError, request, reply) => {
     await findLimits(request, options);
     const answer = answerOf(error, config);
@@ -84,18 +85,14 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
     else log.debug({ err: error, request_id: request.exchange.requestId }, "request refused");
     return send(reply, answer);
   });
-  app.setNotFoundHandler((request, reply) => {
-    const message = `Unknown request URL: ${request.method} ${request.url}. Please check the URL for typos.`;
-    const body = errorBody(message, "invalid_request_error", null, "unknown_url");
-    return send(reply, { status: 404, headers: {}, body });
-  });
+  app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(app, request)));
 }
 
 /** A request that was refused before its admission tells the limits too. */
-async function findLimits({ exchange }: FastifyRequest, { billing, log }: RouteOptions): Promise<void> {
+async function findLimits({ exchange }: FastifyRequest, { admissions, log }: RouteOptions): Promise<void> {
   if (!exchange.caller || exchange.limits) return;
   try {
-    exchange.limits = await billing.limits(exchange.caller);
+    exchange.limits = await admissions.limits(exchange.caller);
   } catch (error) {
     // The refusal stands without them.
     log.debug({ err: error, request_id: exchange.requestId }, "limits could not be read");
@@ -104,6 +101,20 @@ async function findLimits({ exchange }: FastifyRequest, { billing, log }: RouteO
 
 function send(reply: FastifyReply, { status, headers, body }: ErrorAnswer): FastifyReply {
   return reply.code(status).headers(headers).type("application/json; charset=utf-8").send(JSON.stringify(body));
+}
+
+function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest): ErrorAnswer {
+  // What stands behind the question mark may be a secret.
+  const [path = ""] = url.split("?");
+  const pattern = path.startsWith("/v1/models/") ? "/v1/models/*" : path;
+  const allowed = ["GET", "POST"].filter((each) => app.hasRoute({ method: each as "GET", url: pattern }));
+  if (allowed.length === 0) {
+    const message = `Unknown request URL: ${method} ${path}. Please check the URL for typos.`;
+    return { status: 404, headers: {}, body: errorBody(message, "invalid_request_error", null, "unknown_url") };
+  }
+  const message = `Invalid method for URL: ${method} ${path}. Use ${allowed.join(" or ")}.`;
+  const body = errorBody(message, "invalid_request_error", null, "method_not_supported");
+  return { status: 405, headers: { allow: allowed.join(", ") }, body };
 }
 
 function answerOf(error: FastifyError, config: GatewaySettings): ErrorAnswer {

@@ -1,22 +1,14 @@
 // The frames of a streamed chat completion. What is the same in every chunk of a stream is made once.
-import { StopReason } from "#gen/drawbridge/v1/prompt";
+import type { ToolCallDelta } from "#gen/drawbridge/v1/prompt";
 import type { Usage } from "#gen/drawbridge/v1/usage";
-
-export interface AnswerIdentity {
-  /** chatcmpl-… */
-  readonly id: string;
-  /** Seconds since 1970. */
-  readonly created: number;
-  readonly model: string;
-}
-
-export type FinishReason = "stop" | "length" | "tool_calls" | "content_filter";
+import { type AnswerIdentity, type FinishReason, usageBody } from "./completion.ts";
 
 export interface ChunkFrames {
   /** The first chunk: the role. */
   readonly first: string;
   text(text: string): string;
   reasoning(text: string): string;
+  toolCall(delta: Pick<ToolCallDelta, "index" | "id" | "name" | "argumentsJson">): string;
   finish(reason: FinishReason): string;
   /** The chunk with usage and no choices; only for clients that asked for it. */
   usage(usage: Usage | undefined): string;
@@ -30,72 +22,24 @@ export function errorFrame(body: object): string {
 }
 
 export function createChunkFrames({ id, created, model }: AnswerIdentity, includeUsage: boolean): ChunkFrames {
-  const head = JSON.stringify({ id, object: "chat.completion.chunk", created, model }).slice(0, -1);
-  const tail = includeUsage ? ',"usage":null}\n\n' : "}\n\n";
-  const frame = (delta: string, finish: string) =>
-    `data: ${head},"choices":[{"index":0,"delta":${delta},"finish_reason":${finish}}]${tail}`;
+  const head = `data: ${JSON.stringify({ id, object: "chat.completion.chunk", created, model }).slice(0, -1)}`;
+  const open = `${head},"choices":[{"index":0,"delta":`;
+  const tail = includeUsage ? '}],"usage":null}\n\n' : "}]}\n\n";
+  const unfinished = `,"finish_reason":null${tail}`;
+  const textOpen = `${open}{"content":`;
+  const textClose = `}${unfinished}`;
   return {
-    first: frame('{"role":"assistant","content":""}', "null"),
-    text: (text) => frame(`{"content":${JSON.stringify(text)}}`, "null"),
-    reasoning: (text) => frame(`{"reasoning_content":${JSON.stringify(text)}}`, "null"),
-    finish: (reason) => frame("{}", `"${reason}"`),
-    usage: (usage) => `data: ${head},"choices":[],"usage":${JSON.stringify(usageBody(usage))}}\n\n`,
+    first: `${open}{"role":"assistant","content":""}${unfinished}`,
+    text: (text) => textOpen + JSON.stringify(text) + textClose,
+    reasoning: (text) => `${open}{"reasoning_content":${JSON.stringify(text)}}${unfinished}`,
+    toolCall: (delta) => `${open}{"tool_calls":[${JSON.stringify(toolCallBody(delta))}]}${unfinished}`,
+    finish: (reason) => `${open}{},"finish_reason":"${reason}"${tail}`,
+    usage: (usage) => `${head},"choices":[],"usage":${JSON.stringify(usageBody(usage))}}\n\n`,
   };
 }
 
-export function finishReason(stopReason: StopReason): FinishReason {
-  switch (stopReason) {
-    case StopReason.MAX_TOKENS:
-      return "length";
-    case StopReason.TOOL_CALLS:
-      return "tool_calls";
-    case StopReason.REFUSAL:
-      return "content_filter";
-    default:
-      return "stop";
-  }
-}
-
-export function usageBody(usage: Usage | undefined) {
-  const prompt = Number(usage?.inputTokens ?? 0n);
-  const completion = Number(usage?.outputTokens ?? 0n);
-  return {
-    prompt_tokens: prompt,
-    completion_tokens: completion,
-    total_tokens: prompt + completion,
-    prompt_tokens_details: { cached_tokens: Number(usage?.cachedInputTokens ?? 0n) },
-    completion_tokens_details: { reasoning_tokens: Number(usage?.reasoningTokens ?? 0n) },
-  };
-}
-
-/** A whole answer. */
-export function completionBody(
-  { id, created, model }: AnswerIdentity,
-  answer: {
-    readonly text: string;
-    readonly reasoning: string;
-    readonly finish: FinishReason;
-    readonly usage: Usage | undefined;
-  },
-) {
-  return {
-    id,
-    object: "chat.completion",
-    created,
-    model,
-    choices: [
-      {
-        index: 0,
-        message: {
-          role: "assistant",
-          content: answer.text,
-          refusal: null,
-          ...(answer.reasoning === "" ? {} : { reasoning_content: answer.reasoning }),
-        },
-        logprobs: null,
-        finish_reason: answer.finish,
-      },
-    ],
-    usage: usageBody(answer.usage),
-  };
+/** The first piece of a call names it; the later ones have arguments only. */
+function toolCallBody({ index, id, name, argumentsJson }: Parameters<ChunkFrames["toolCall"]>[0]) {
+  if (id === "") return { index, function: { arguments: argumentsJson } };
+  return { index, id, type: "function", function: { name, arguments: argumentsJson } };
 }

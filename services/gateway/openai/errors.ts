@@ -1,5 +1,5 @@
 // One table: why a request failed → what an OpenAI SDK is told. The contract is the error section of docs/api.md.
-import type { DrawbridgeError, Reason } from "../../kit/errors.ts";
+import { asDrawbridgeError, DrawbridgeError, type Reason } from "../../kit/errors.ts";
 
 export interface ErrorBody {
   readonly error: {
@@ -22,19 +22,23 @@ interface Rule {
   readonly code: string | null;
   /** Said instead of the error's own message, which speaks of insides. */
   readonly message?: string;
-  /** false: the SDKs' own retries would not help. */
-  readonly retry?: false;
+  /** Whether an SDK should try again by itself. Default: as it does for the status. */
+  readonly retry?: "never" | "as the error says";
 }
 
 const invalidRequest = "invalid_request_error";
-const invalidKey: Rule = { status: 401, type: invalidRequest, code: "invalid_api_key" };
 const overloaded: Rule = { status: 503, type: "service_unavailable_error", code: "server_is_overloaded" };
-const rateLimited = (type: "requests" | "tokens"): Rule => ({ status: 429, type, code: "rate_limit_exceeded" });
-const upstreamFailed: Rule = {
+const rateLimited = (type: "requests" | "tokens"): Rule => ({
+  status: 429,
+  type,
+  code: "rate_limit_exceeded",
+  retry: "as the error says",
+});
+const agentFailed: Rule = {
   status: 502,
   type: "server_error",
   code: "upstream_error",
-  message: "The agent failed on every attempt. Try again.",
+  message: "The agent failed to answer. Try again.",
 };
 const internal: Rule = {
   status: 500,
@@ -44,39 +48,50 @@ const internal: Rule = {
 };
 
 const rules: Record<Reason, Rule> = {
-  INTERNAL: internal,
   INVALID_ARGUMENT: { status: 400, type: invalidRequest, code: null },
+  NOT_SUPPORTED: { status: 400, type: invalidRequest, code: "unsupported_parameter" },
   UNSUPPORTED_CONTENT: { status: 400, type: invalidRequest, code: "unsupported_content" },
   CONTEXT_LENGTH_EXCEEDED: { status: 400, type: invalidRequest, code: "context_length_exceeded" },
-  NOT_SUPPORTED: { status: 400, type: invalidRequest, code: "unsupported_parameter" },
-  UNAUTHENTICATED: invalidKey,
+  UNAUTHENTICATED: { status: 401, type: invalidRequest, code: "invalid_api_key" },
   PERMISSION_DENIED: { status: 403, type: "permission_error", code: "permission_denied" },
   MODEL_NOT_ALLOWED: { status: 403, type: "permission_error", code: "model_not_allowed" },
   MODEL_NOT_FOUND: { status: 404, type: invalidRequest, code: "model_not_found" },
-  NOT_FOUND: { status: 404, type: invalidRequest, code: "not_found" },
-  ALREADY_EXISTS: { status: 409, type: invalidRequest, code: "already_exists" },
-  IDEMPOTENCY_CONFLICT: { status: 409, type: invalidRequest, code: "idempotency_conflict", retry: false },
+  IDEMPOTENCY_CONFLICT: {
+    status: 409,
+    type: invalidRequest,
+    code: "idempotency_conflict",
+    retry: "as the error says",
+  },
   REQUESTS_LIMITED: rateLimited("requests"),
   TOKENS_LIMITED: rateLimited("tokens"),
   CONCURRENCY_LIMITED: rateLimited("requests"),
-  INSUFFICIENT_QUOTA: { status: 429, type: "insufficient_quota", code: "insufficient_quota", retry: false },
+  INSUFFICIENT_QUOTA: { status: 429, type: "insufficient_quota", code: "insufficient_quota", retry: "never" },
   NO_CAPACITY: overloaded,
   NO_WORKER: overloaded,
   QUEUE_FULL: overloaded,
   DRAINING: overloaded,
   BREAKER_OPEN: overloaded,
-  STATE_UNAVAILABLE: overloaded,
-  CREDITS_EXHAUSTED: { ...overloaded, retry: false },
-  DEADLINE_EXCEEDED: { status: 504, type: "server_error", code: "timeout" },
-  AGENT_CRASHED: upstreamFailed,
-  AGENT_ERROR: upstreamFailed,
-  AGENT_PROTOCOL: upstreamFailed,
-  AGENT_UNAUTHENTICATED: upstreamFailed,
+  STATE_UNAVAILABLE: { ...overloaded, message: "The server cannot take requests now. Try again." },
   AGENT_RATE_LIMITED: overloaded,
-  AGENT_USAGE_LIMIT: { ...overloaded, retry: false },
-  WORKER_UNREACHABLE: upstreamFailed,
-  LEASE_INVALID: upstreamFailed,
-  CANCELLED: { status: 499, type: invalidRequest, code: "client_closed_request" },
+  CREDITS_EXHAUSTED: { ...overloaded, retry: "never" },
+  AGENT_USAGE_LIMIT: { ...overloaded, retry: "never" },
+  CANCELLED: { ...overloaded, message: "The answer was interrupted. Try again." },
+  DEADLINE_EXCEEDED: {
+    status: 504,
+    type: "server_error",
+    code: "timeout",
+    message: "The answer was not complete within the time allowed.",
+  },
+  AGENT_CRASHED: agentFailed,
+  AGENT_ERROR: agentFailed,
+  AGENT_PROTOCOL: agentFailed,
+  AGENT_UNAUTHENTICATED: agentFailed,
+  WORKER_UNREACHABLE: agentFailed,
+  LEASE_INVALID: agentFailed,
+  // A worker's, of its account: requests for what is not there have reasons of their own.
+  NOT_FOUND: agentFailed,
+  INTERNAL: internal,
+  ALREADY_EXISTS: internal,
   REVISION_CONFLICT: internal,
   NOT_LEADER: internal,
 };
@@ -90,26 +105,46 @@ export interface ErrorContext {
   readonly retryAfterMs: number;
 }
 
-/** SDKs ignore a wait above this and try again in under a second, so a longer one also says not to. */
-const sdkWaitMaxMs = 60_000;
-
 export function errorAnswer(error: DrawbridgeError, context: ErrorContext): ErrorAnswer {
   const rule = rules[error.reason];
-  const headers: Record<string, string> = {};
-  const waits = rule.status === 503 || (rule.status === 429 && rule.retry !== false);
-  const waitMs = error.retryAfterMs ?? context.retryAfterMs;
-  if (waits) {
-    headers["retry-after-ms"] = String(Math.ceil(waitMs));
-    headers["retry-after"] = String(Math.max(1, Math.ceil(waitMs / 1_000)));
-  }
-  if (rule.retry === false || (waits && waitMs > sdkWaitMaxMs)) headers["x-should-retry"] = "false";
   return {
     status: rule.status,
-    headers,
+    headers: retryHeaders(error, rule, context.retryAfterMs),
     body: errorBody(rule.message ?? error.message, rule.type, context.param ?? null, context.code ?? rule.code),
   };
 }
 
+/** SDKs ignore a wait above this and try again in under a second, so a longer one also says not to. */
+const sdkWaitMaxMs = 60_000;
+
+function retryHeaders(error: DrawbridgeError, rule: Rule, defaultWaitMs: number): Record<string, string> {
+  const headers: Record<string, string> = {};
+  const hopeless = rule.retry === "never" || (rule.retry === "as the error says" && !error.retryable);
+  const waitMs = error.retryAfterMs ?? defaultWaitMs;
+  // Whoever is told to come back, or met a limit, is told when.
+  const told = rule.status === 503 || rule.code === "rate_limit_exceeded" || (rule.status === 409 && !hopeless);
+  if (told) {
+    headers["retry-after-ms"] = String(Math.ceil(waitMs));
+    headers["retry-after"] = String(Math.max(1, Math.ceil(waitMs / 1_000)));
+  }
+  if (hopeless || (told && waitMs > sdkWaitMaxMs)) headers["x-should-retry"] = "false";
+  return headers;
+}
+
 export function errorBody(message: string, type: string, param: string | null, code: string | null): ErrorBody {
   return { error: { message, type, param, code } };
+}
+
+/** Reasons that are about a caller's credentials or request where the gateway gives them, and about our own parts where the engine does. */
+const ownFaults: ReadonlySet<Reason> = new Set(["UNAUTHENTICATED", "PERMISSION_DENIED", "NOT_SUPPORTED"]);
+
+/** A failure of a call to the engine. What our own parts refuse each other is no fault of the client's. */
+export function engineFailure(error: unknown): DrawbridgeError {
+  const failure = asDrawbridgeError(error);
+  if (!ownFaults.has(failure.reason)) return failure;
+  const { message, detail } = failure;
+  return new DrawbridgeError("INTERNAL", `The engine refused a call of the gateway: ${message}`, {
+    cause: error,
+    ...(detail ? { detail } : {}),
+  });
 }

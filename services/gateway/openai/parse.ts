@@ -1,7 +1,7 @@
 // A request's body → a checked request, or a refusal that names the field.
 import type { z } from "zod";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { type ChatRequest, chatRequest, isUnsupported } from "./schema.ts";
+import { type ChatRequest, chatRequest, whyUnsupported } from "./schema.ts";
 
 /** A request that is wrong in one field. */
 export class ParameterError extends DrawbridgeError {
@@ -31,16 +31,17 @@ export function parseChatRequest(body: unknown): ChatRequest {
 
 function parameterError(issues: readonly z.core.$ZodIssue[], body: object): ParameterError {
   const issue = deepest(issues);
+  const field = String(issue.path[0] ?? "");
+  const unsupported = whyUnsupported(field);
+  if (unsupported !== undefined) return new ParameterError(unsupported, field, "unsupported_parameter");
   const param = pathText(issue.path);
   if (issue.code === "unrecognized_keys") {
     const unknown = [param, issue.keys[0]].filter(Boolean).join(".");
     return new ParameterError(`Unknown parameter: '${unknown}'.`, unknown, "unknown_parameter");
   }
-  const [field] = issue.path;
-  if (!(String(field) in body)) {
+  if (valueAt(body, issue.path) === undefined) {
     return new ParameterError(`Missing required parameter: '${param}'.`, param, "missing_required_parameter");
   }
-  if (isUnsupported(String(field))) return new ParameterError(issue.message, param, "unsupported_parameter");
   return new ParameterError(`Invalid value for '${param}': ${readable(issue.message)}`, param, "invalid_value");
 }
 
@@ -50,9 +51,21 @@ function deepest(issues: readonly z.core.$ZodIssue[]): z.core.$ZodIssue {
   if (!first) throw new TypeError("a failed parse has an issue");
   if (first.code !== "invalid_union" || first.errors.length === 0) return first;
   const candidates = first.errors.map((each) => deepest(each));
-  const furthest = candidates.reduce((best, each) => (each.path.length > best.path.length ? each : best));
-  if (furthest.path.length === 0) return { ...first, message: "expected one of the allowed forms." };
+  const furthest = candidates.reduce((best, each) => (rank(each) > rank(best) ? each : best));
   return { ...furthest, path: [...first.path, ...furthest.path] };
+}
+
+/** The deeper the better; at the same depth, what is wrong with a value of the right type says more than that another type was expected. */
+function rank(issue: z.core.$ZodIssue): number {
+  return issue.path.length * 2 + (issue.code === "invalid_type" ? 0 : 1);
+}
+
+/** What the body has there; undefined: nothing. */
+function valueAt(body: unknown, path: readonly PropertyKey[]): unknown {
+  return path.reduce(
+    (value: unknown, part) => (typeof value === "object" && value !== null ? Reflect.get(value, part) : undefined),
+    body,
+  );
 }
 
 /** messages[0].content, as OpenAI writes it. */
@@ -64,6 +77,6 @@ function pathText(path: readonly PropertyKey[]): string {
 }
 
 function readable(message: string): string {
-  const text = message.replace(/^Invalid input: /, "");
+  const text = message.replace(/^Invalid (?:input|discriminator value)[:.] /, "");
   return text.endsWith(".") ? text : `${text}.`;
 }

@@ -7,7 +7,7 @@ const text = z.string().max(16_000_000);
 const textPart = z.strictObject({ type: z.literal("text"), text });
 const imagePart = z.strictObject({
   type: z.literal("image_url"),
-  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(["auto", "low", "high"]).optional() }),
+  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(["auto", "low", "high", "original"]).optional() }),
 });
 const refusalPart = z.strictObject({ type: z.literal("refusal"), refusal: text });
 
@@ -23,11 +23,8 @@ const toolCall = z.strictObject({
 
 const name = z.string().max(256).optional();
 
-const message = z.discriminatedUnion("role", [
-  z.strictObject({ role: z.literal("system"), content: textContent, name }),
-  z.strictObject({ role: z.literal("developer"), content: textContent, name }),
-  z.strictObject({ role: z.literal("user"), content: userContent, name }),
-  z.strictObject({
+const assistantMessage = z
+  .strictObject({
     role: z.literal("assistant"),
     content: assistantContent,
     name,
@@ -37,7 +34,18 @@ const message = z.discriminatedUnion("role", [
     annotations: z.array(z.unknown()).optional(),
     audio: z.null().optional(),
     function_call: z.null().optional(),
-  }),
+    reasoning_content: text.nullish(),
+  })
+  .refine(({ content, refusal, tool_calls }) => content != null || refusal != null || (tool_calls ?? []).length > 0, {
+    path: ["content"],
+    error: "an assistant message has content, a refusal or tool calls",
+  });
+
+const message = z.discriminatedUnion("role", [
+  z.strictObject({ role: z.literal("system"), content: textContent, name }),
+  z.strictObject({ role: z.literal("developer"), content: textContent, name }),
+  z.strictObject({ role: z.literal("user"), content: userContent, name }),
+  assistantMessage,
   z.strictObject({ role: z.literal("tool"), content: textContent, tool_call_id: z.string().min(1).max(256) }),
 ]);
 
@@ -56,59 +64,93 @@ const honoured = {
   stop: z.union([z.string().min(1).max(1_024), z.array(z.string().min(1).max(1_024)).max(4)]).nullish(),
 } as const;
 
-const unit = z.number().min(0).max(1);
 const penalty = z.number().min(-2).max(2).nullish();
 
 /** Hints to a model's sampler or to OpenAI's own service. An agent has no place for them: taken, checked, and without effect. */
 const withoutEffect = {
   temperature: z.number().min(0).max(2).nullish(),
-  top_p: unit.nullish(),
+  top_p: z.number().min(0).max(1).nullish(),
   presence_penalty: penalty,
   frequency_penalty: penalty,
-  logit_bias: z.record(z.string(), z.number()).nullish(),
-  seed: z.int().nullish(),
+  logit_bias: z.record(z.string().max(64), z.number().min(-100).max(100)).nullish(),
+  // 64 bits, of which JSON's numbers carry 53.
+  seed: z
+    .number()
+    .refine(Number.isInteger, "expected a whole number")
+    .min(-(2 ** 63))
+    .max(2 ** 63)
+    .nullish(),
   user: z.string().max(512).nullish(),
-  safety_identifier: z.string().max(512).nullish(),
+  safety_identifier: z.string().max(128).nullish(),
   prompt_cache_key: z.string().max(512).nullish(),
-  prompt_cache_retention: z.string().max(64).nullish(),
-  metadata: z.record(z.string(), z.string()).nullish(),
+  prompt_cache_retention: z.enum(["in_memory", "in-memory", "24h"]).nullish(),
+  prompt_cache_options: z
+    .strictObject({ mode: z.enum(["implicit", "explicit"]).optional(), ttl: z.string().max(64).optional() })
+    .nullish(),
+  metadata: z
+    .record(z.string().max(64), z.string().max(512))
+    .refine((pairs) => Object.keys(pairs).length <= 16, "expected at most 16 pairs")
+    .nullish(),
   store: z.boolean().nullish(),
-  service_tier: z.string().max(64).nullish(),
-  reasoning_effort: z.string().max(64).nullish(),
-  verbosity: z.string().max(64).nullish(),
+  service_tier: z.enum(["auto", "default", "flex", "scale", "priority", "fast"]).nullish(),
+  reasoning_effort: z.enum(["none", "minimal", "low", "medium", "high", "xhigh", "max"]).nullish(),
+  verbosity: z.enum(["low", "medium", "high"]).nullish(),
   parallel_tool_calls: z.boolean().nullish(),
 } as const;
 
 /** Would change what the answer is; taken only where it asks for nothing. */
 const refusedUnlessEmpty = {
-  n: z.literal(1, { error: "Only one choice can be produced: leave `n` out, or set it to 1." }).nullish(),
-  tools: z.array(z.unknown()).max(0, { error: "Tools are not supported by this server yet." }).nullish(),
-  tool_choice: z.enum(["none", "auto"], { error: "Tools are not supported by this server yet." }).nullish(),
-  functions: z.array(z.unknown()).max(0, { error: "Functions are not supported by this server yet." }).nullish(),
-  function_call: z.enum(["none", "auto"], { error: "Functions are not supported by this server yet." }).nullish(),
-  response_format: z
-    .strictObject({ type: z.literal("text") }, { error: "Only the response format `text` is supported." })
-    .nullish(),
-  logprobs: z.literal(false, { error: "Log probabilities are not known to this server." }).nullish(),
-  top_logprobs: z.literal(0, { error: "Log probabilities are not known to this server." }).nullish(),
-  modalities: z.array(z.literal("text", { error: "Only text can be produced." })).nullish(),
-  audio: z.null({ error: "Only text can be produced." }).optional(),
-  prediction: z.null({ error: "Predicted outputs are not supported." }).optional(),
-  web_search_options: z.null({ error: "Web search is not supported." }).optional(),
-  moderation: z.null({ error: "Moderation is not supported." }).optional(),
+  n: z.literal(1).nullish(),
+  tools: z.array(z.unknown()).max(0).nullish(),
+  tool_choice: z.enum(["none", "auto"]).nullish(),
+  functions: z.array(z.unknown()).max(0).nullish(),
+  function_call: z.enum(["none", "auto"]).nullish(),
+  response_format: z.strictObject({ type: z.literal("text") }).nullish(),
+  logprobs: z.literal(false).nullish(),
+  top_logprobs: z.literal(0).nullish(),
+  modalities: z.array(z.literal("text")).nullish(),
+  audio: z.null().optional(),
+  prediction: z.null().optional(),
+  web_search_options: z.null().optional(),
+  moderation: z.null().optional(),
 } as const;
+
+/** What a client is told whose request asks for it. */
+const unsupported: Record<keyof typeof refusedUnlessEmpty, string> = {
+  n: "Only one choice can be produced: leave `n` out, or set it to 1.",
+  tools: "Tools are not supported by this server: leave `tools` out.",
+  tool_choice: "Tools are not supported by this server: leave `tool_choice` out.",
+  functions: "Functions are not supported by this server: leave `functions` out.",
+  function_call: "Functions are not supported by this server: leave `function_call` out.",
+  response_format: 'Only the response format {"type": "text"} is supported.',
+  logprobs: "Log probabilities are not known to this server: leave `logprobs` out.",
+  top_logprobs: "Log probabilities are not known to this server: leave `top_logprobs` out.",
+  modalities: 'Only text can be produced: leave `modalities` out, or set it to ["text"].',
+  audio: "Only text can be produced: leave `audio` out.",
+  prediction: "Predicted outputs are not supported by this server: leave `prediction` out.",
+  web_search_options: "Web search is not supported by this server: leave `web_search_options` out.",
+  moderation: "Moderation is not supported by this server: leave `moderation` out.",
+};
 
 export const chatRequest = z.strictObject({ ...honoured, ...withoutEffect, ...refusedUnlessEmpty });
 
 export type ChatRequest = z.output<typeof chatRequest>;
 export type ChatMessage = ChatRequest["messages"][number];
 
-/** Names of fields that were given and have no effect. */
+/** Names of what was given and has no effect. */
 export function ignoredParameters(request: ChatRequest): string[] {
-  return Object.keys(withoutEffect).filter((field) => request[field as keyof ChatRequest] != null);
+  const ignored = Object.keys(withoutEffect).filter((field) => request[field as keyof ChatRequest] != null);
+  if (request.stream_options?.include_obfuscation) ignored.push("stream_options.include_obfuscation");
+  if (request.messages.some(hasImageDetail)) ignored.push("messages.content.image_url.detail");
+  return ignored;
 }
 
-/** Fields whose refusal means "not supported" and not "malformed". */
-export function isUnsupported(field: string): boolean {
-  return field in refusedUnlessEmpty;
+function hasImageDetail({ content }: ChatMessage): boolean {
+  if (!Array.isArray(content)) return false;
+  return content.some((part) => part.type === "image_url" && part.image_url.detail !== undefined);
+}
+
+/** Why a field cannot be what it was; undefined: its refusal means "malformed", and not "not supported". */
+export function whyUnsupported(field: string): string | undefined {
+  return Object.hasOwn(unsupported, field) ? unsupported[field as keyof typeof unsupported] : undefined;
 }

@@ -1,0 +1,109 @@
+import { describe, expect, it } from "vitest";
+import { channelsSetting, gatewaySettings, pricesSetting, tiersSetting } from "../../../services/gateway/config.ts";
+import { parseSettings } from "../../../services/kit/settings.ts";
+
+describe("prices", () => {
+  it("become whole millionths of a dollar", () => {
+    const [price] = pricesSetting.parse({ m: { input: 3, output: 15.000001, cached_input: 0.3, request: 0.002 } });
+    expect(price).toMatchObject({
+      model: "m",
+      inputMicrosPerMillion: 3_000_000n,
+      outputMicrosPerMillion: 15_000_001n,
+      cachedInputMicrosPerMillion: 300_000n,
+      requestMicros: 2_000n,
+    });
+  });
+
+  it("leave out what is not set", () => {
+    const [price] = pricesSetting.parse({ m: { input: 0, output: 0 } });
+    expect(price?.cachedInputMicrosPerMillion).toBeUndefined();
+    expect(price?.requestMicros).toBe(0n);
+    expect(pricesSetting.parse(undefined)).toEqual([]);
+  });
+
+  // Numbers whose binary form is off by a little, as most decimals are.
+  it.each([0.07, 0.29, 1.1, 4.35, 0.000001, 999_999.999999, 123_456.789012])("takes %s exactly", (dollars) => {
+    const [price] = pricesSetting.parse({ m: { input: dollars, output: 0 } });
+    expect(price?.inputMicrosPerMillion).toBe(BigInt(dollars.toFixed(6).replace(".", "")));
+  });
+
+  it.each([
+    ["a seventh decimal", { input: 3.0000005, output: 1 }],
+    ["a seventh decimal of a small price", { input: 0.0000001, output: 1 }],
+    ["a negative price", { input: -1, output: 1 }],
+    ["a price as text", { input: "3", output: 1 }],
+    ["an unknown field", { input: 1, output: 1, inputs: 1 }],
+    ["no output price", { input: 1 }],
+  ])("refuse %s", (_, price) => {
+    expect(pricesSetting.safeParse({ m: price }).success).toBe(false);
+  });
+});
+
+describe("tiers", () => {
+  it("have the documented defaults, and there is always a default one", () => {
+    expect(tiersSetting.parse(undefined)).toMatchObject([
+      {
+        name: "default",
+        requestsPerMinute: 600n,
+        tokensPerMinute: 1_000_000n,
+        concurrency: 32n,
+        ratioPermille: 1_000n,
+      },
+    ]);
+    expect(
+      tiersSetting.parse({ gold: { rpm: 1, ratio: 0.125 } }).map(({ name, ratioPermille }) => [name, ratioPermille]),
+    ).toEqual([
+      ["default", 1_000n],
+      ["gold", 125n],
+    ]);
+  });
+
+  it.each([
+    ["a fourth decimal of the ratio", { ratio: 1.0005 }],
+    ["a ratio that would round to nothing", { ratio: 0.0000001 }],
+    ["half a request", { rpm: 0.5 }],
+    ["a negative limit", { concurrency: -1 }],
+  ])("refuse %s", (_, tier) => {
+    expect(tiersSetting.safeParse({ default: tier }).success).toBe(false);
+  });
+});
+
+describe("channels", () => {
+  it("are refused in words, not ignored", () => {
+    expect(channelsSetting.parse(undefined)).toEqual([]);
+    expect(channelsSetting.parse([])).toEqual([]);
+    const refused = channelsSetting.safeParse([{ id: "openai", kind: "openai" }]);
+    expect(refused.error?.issues[0]?.message).toContain("not supported by this version");
+  });
+});
+
+describe("the gateway's section", () => {
+  it("has the documented defaults", () => {
+    expect(gatewaySettings.parse(undefined)).toEqual({
+      body_limit: 8 << 20,
+      headers_timeout: 10_000,
+      receive_timeout: 120_000,
+      idle_timeout: 75_000,
+      request_timeout: 600_000,
+      stall_timeout: 60_000,
+      default_output_tokens: 4_096,
+      output_tokens_max: 128_000,
+      input_tokens_max: 1_000_000,
+      hold_ttl: 60_000,
+      sweep_interval: 5_000,
+      keep_alive_interval: 15_000,
+      idempotency_answers_max: 1_000,
+      idempotency_ttl: 86_400_000,
+      retry_after: 1_000,
+    });
+  });
+
+  it.each([
+    ["an unknown field", { bodylimit: "1MiB" }, /bodylimit/],
+    ["a duration without a unit", { hold_ttl: "60" }, /duration/],
+    ["a loop that would never rest", { sweep_interval: "0s" }, /at least 50ms/],
+    ["headers that may take longer than the request", { headers_timeout: "5m" }, /receive_timeout/],
+  ])("refuses %s", (_, settings, message) => {
+    expect(() => parseSettings(gatewaySettings, settings, "drawbridge.yaml")).toThrow(message);
+  });
+});
