@@ -1,23 +1,15 @@
 // Building blocks for configuration schemas: durations, sizes, addresses. A schema of a service is made of these, and its errors name the
 // path of the wrong field and what was expected.
 import { z } from "zod";
+import { durationExamples, parseDuration } from "./duration.ts";
 import { DrawbridgeError } from "./errors.ts";
-
-const unitMs: Record<string, number> = { ms: 1, s: 1_000, m: 60_000, h: 3_600_000, d: 86_400_000 };
-
-/** "250ms", "30s", "5m", "1h", "30d" → milliseconds. undefined: not a duration. */
-export function parseDuration(text: string): number | undefined {
-  const match = /^(\d+(?:\.\d+)?)(ms|s|m|h|d)$/.exec(text.trim());
-  const factor = unitMs[match?.[2] ?? ""];
-  return match && factor ? Math.round(Number(match[1]) * factor) : undefined;
-}
 
 /** A duration such as "30s", read as milliseconds. */
 export function duration(): z.ZodType<number, string> {
   return z.string().transform((text, context) => {
     const ms = parseDuration(text);
     if (ms === undefined) {
-      context.addIssue({ code: "custom", message: 'expected a duration such as "250ms", "30s", "5m", "1h" or "30d"' });
+      context.addIssue({ code: "custom", message: `expected a duration such as ${durationExamples}` });
       return z.NEVER;
     }
     return ms;

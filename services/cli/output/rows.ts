@@ -1,0 +1,171 @@
+// The JSON that scripts rely on: every object that a command prints with --json, made of the contract's messages. Dollars are in millionths,
+// credits in thousandths, both whole numbers; times are ISO 8601; null is what does not apply.
+import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
+import { type Account, type Breaker, BreakerState, type Condition } from "#gen/drawbridge/v1/account";
+import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
+import { type Action, ActionType, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
+import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
+import { End, type UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
+import { Health, type PoolStatus, type Worker } from "#gen/drawbridge/v1/worker";
+
+export function userRow({ id, quota }: User) {
+  return {
+    id,
+    granted: Number(quota?.granted ?? 0n),
+    available: Number(quota?.available ?? 0n),
+    held: Number(quota?.held ?? 0n),
+    spent: Number(quota?.spent ?? 0n),
+  };
+}
+
+export function keyRow(key: ApiKey) {
+  return {
+    id: key.id,
+    user: key.userId,
+    name: key.name,
+    prefix: key.prefix,
+    models: key.models,
+    allow: key.allowedAddresses,
+    budget: key.budgetMicros === undefined ? null : Number(key.budgetMicros),
+    spent: Number(key.spentMicros),
+    expires_at: time(key.expiresAt),
+    revoked_at: time(key.revokedAt),
+    created_at: time(key.createdAt),
+  };
+}
+
+export function newKeyRow(key: ApiKey, secret: string) {
+  return { id: key.id, key: secret };
+}
+
+export function usageRow(entry: UsageEntry) {
+  return {
+    request_id: entry.requestId,
+    user: entry.userId,
+    key: entry.keyId,
+    model: entry.model,
+    account: entry.accountId,
+    input_tokens: Number(entry.usage?.inputTokens ?? 0n),
+    output_tokens: Number(entry.usage?.outputTokens ?? 0n),
+    // Where nothing was counted, nobody reported it.
+    source: nameOf(UsageSource, entry.usage?.source || UsageSource.ESTIMATED),
+    cost: Number(entry.costMicros),
+    credits: Number(entry.millicredits),
+    end: nameOf(End, entry.end),
+    at: time(entry.at),
+  };
+}
+
+export function accountRow({ spec, credits, breaker, conditions, workerIds }: Account) {
+  return {
+    id: spec?.id ?? "",
+    agent: spec?.agent ?? "",
+    models: Object.keys(spec?.models ?? {}).toSorted(),
+    granted: Number(credits?.granted ?? 0n),
+    credits: Number(credits?.available ?? 0n),
+    held: Number(credits?.held ?? 0n),
+    spent: Number(credits?.spent ?? 0n),
+    breaker: breakerState(breaker),
+    conditions: conditions.map(conditionRow),
+    workers: workerIds,
+  };
+}
+
+function conditionRow({ type, status, reason, message, changedAt }: Condition) {
+  return { type, status, reason, message, changed_at: time(changedAt) };
+}
+
+export function workerRow({ id, pid, address, health, pools, version }: Worker) {
+  const total = (of: (pool: PoolStatus) => number) => pools.reduce((sum, pool) => sum + of(pool), 0);
+  return {
+    id,
+    pid,
+    address,
+    accounts: pools.map((pool) => pool.accountId),
+    health: nameOf(Health, health),
+    slots: total((pool) => pool.slots),
+    available_slots: total((pool) => pool.availableSlots),
+    queue_depth: total((pool) => pool.queueDepth),
+    version,
+  };
+}
+
+export function statusRow({ leader, workers, accounts }: GetStatusResponse) {
+  return { leader: leader === "" ? null : leader, workers: workers.map(workerRow), accounts: accounts.map(accountRow) };
+}
+
+export function breakerRow(breaker: Breaker) {
+  return {
+    account: breaker.accountId,
+    state: breakerState(breaker),
+    reason: breaker.reason,
+    cause: reasonName(breaker.cause),
+    until: time(breaker.until),
+    openings: breaker.openings,
+    changed_at: time(breaker.changedAt),
+  };
+}
+
+export function actionRow({ type, accountId, workerId, reason }: Action) {
+  return { type: nameOf(ActionType, type), account: accountId, worker: workerId, reason };
+}
+
+export function candidateRow(candidate: Candidate) {
+  return {
+    account: candidate.accountId,
+    worker: candidate.workerId,
+    rank: candidate.rank,
+    score: candidate.score,
+    credits: Math.round(candidate.credits * 1_000),
+    available_slots: candidate.availableSlots,
+    queue_depth: candidate.queueDepth,
+    rejected: reasonName(candidate.rejected),
+    explanation: candidate.explanation,
+  };
+}
+
+/** The fields that the configuration file has. */
+export function tierRow(tier: Tier) {
+  return {
+    name: tier.name,
+    rpm: Number(tier.requestsPerMinute),
+    tpm: Number(tier.tokensPerMinute),
+    concurrency: Number(tier.concurrency),
+    ratio: Number(tier.ratioPermille) / 1_000,
+  };
+}
+
+/** The first three in millionths of a dollar per million tokens. */
+export function priceRow(price: Price) {
+  return {
+    model: price.model,
+    input: Number(price.inputMicrosPerMillion),
+    output: Number(price.outputMicrosPerMillion),
+    cached_input: price.cachedInputMicrosPerMillion === undefined ? null : Number(price.cachedInputMicrosPerMillion),
+    request: Number(price.requestMicros),
+  };
+}
+
+export function channelRow({ id, kind, priority, weight, models }: Channel) {
+  return { id, kind, priority, weight, models };
+}
+
+/** An account without a record of its breaker has never had a failure. */
+export function breakerState(breaker: Breaker | undefined): string {
+  return nameOf(BreakerState, breaker?.state || BreakerState.CLOSED);
+}
+
+function reasonName(reason: ErrorReason): string | null {
+  return reason === ErrorReason.UNSPECIFIED ? null : nameOf(ErrorReason, reason);
+}
+
+/** FAILED_AFTER_CONTENT → failed_after_content. A value that this version does not know is its number. */
+export function nameOf(names: Readonly<Record<string, number>>, value: number): string {
+  const found = Object.keys(names).find((name) => names[name] === value);
+  return found?.toLowerCase() ?? String(value);
+}
+
+function time(timestamp: Timestamp | undefined): string | null {
+  return timestamp ? timestampDate(timestamp).toISOString() : null;
+}
