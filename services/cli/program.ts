@@ -24,25 +24,37 @@ const exitCodes = { done: 0, failed: 1, wrongUsage: 2 } as const;
 /** Runs the command that the arguments name (without program and script); its exit code. */
 export async function runProgram(args: readonly string[], shell: Shell): Promise<number> {
   try {
-    await createProgram(shell).parseAsync([...args], { from: "user" });
-    return exitCodes.done;
+    return await parse(args, shell);
   } catch (error) {
     if (error instanceof OutputClosed) return exitCodes.done;
-    // It has been told by then.
-    if (error instanceof CommanderError) return error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUsage;
-    shell.errors(`drawbridge: ${messageOf(error)}\n`);
+    shell.errors(`drawbridge: ${printable(messageOf(error))}\n`);
     return exitCodes.failed;
   }
 }
 
-function createProgram(shell: Shell): Command {
+async function parse(args: readonly string[], shell: Shell): Promise<number> {
+  // The parser writes --help and --version at once and waits for nothing, so they are kept until it has ended.
+  let help = "";
+  try {
+    await createProgram(shell, (text) => (help += text)).parseAsync([...args], { from: "user" });
+    return exitCodes.done;
+  } catch (error) {
+    if (!(error instanceof CommanderError)) throw error;
+    if (help !== "") await shell.output.write(help);
+    // Wrong usage has been told by then.
+    return error.exitCode === 0 ? exitCodes.done : exitCodes.wrongUsage;
+  }
+}
+
+function createProgram(shell: Shell, writeHelp: (text: string) => void): Command {
   const program = new Command("drawbridge")
     .description("A fleet of ACP agent accounts behind one OpenAI-compatible API.")
     .version(version)
     .exitOverride()
     .configureOutput({
+      writeOut: writeHelp,
       writeErr: shell.errors,
-      outputError: (text, write) => write(`drawbridge: ${wrongUsage(text)}\n`),
+      outputError: (text, write) => write(`drawbridge: ${printable(wrongUsage(text))}\n`),
     })
     .addHelpText("after", environmentHelp);
   program.commandsGroup("Run:");
@@ -87,6 +99,11 @@ function wrongUsage(text: string): string {
     .trim()
     .replace(/\s*\n\s*/g, " ");
   return `${line}${/[.?)]$/.test(line) ? "" : "."} --help shows how.`;
+}
+
+/** Names in a message come from others, and may not steer the terminal. */
+function printable(text: string): string {
+  return text.replace(/[^\P{Cc}\n]+/gu, " ");
 }
 
 function messageOf(error: unknown): string {

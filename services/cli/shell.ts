@@ -1,5 +1,6 @@
 // What the command line is given by whoever starts it: channels, environment, folder and time. Tests give their own.
 import { setTimeout as delay } from "node:timers/promises";
+import { DrawbridgeError } from "../kit/errors.ts";
 
 /** Where results go. */
 export interface Output {
@@ -38,6 +39,11 @@ export function processShell(): Shell {
   };
 }
 
+function writeFailure(error: NodeJS.ErrnoException): Error {
+  if (error.code === "EPIPE") return new OutputClosed();
+  return new DrawbridgeError("INTERNAL", `The output cannot be written: ${error.message}.`, { cause: error });
+}
+
 export function streamOutput(stream: NodeJS.WriteStream): Output {
   let watched = false;
   return {
@@ -47,10 +53,7 @@ export function streamOutput(stream: NodeJS.WriteStream): Output {
       if (!watched) stream.on("error", () => {});
       watched = true;
       return new Promise((resolve, reject) => {
-        stream.write(text, (error) => {
-          if (!error) resolve();
-          else reject((error as NodeJS.ErrnoException).code === "EPIPE" ? new OutputClosed() : error);
-        });
+        stream.write(text, (error) => (error ? reject(writeFailure(error)) : resolve()));
       });
     },
   };

@@ -43,9 +43,11 @@ function noAnswer(error: ConnectError, { url }: Target, timeoutMs: number): Draw
       `Nothing answers at ${url} (${code}). Start it with \`drawbridge up\`, or set DRAWBRIDGE_URL.`,
     );
   }
+  const what = code ?? (error.rawMessage || Code[error.code]);
+  const hint = url.endsWith("/v1") ? ": there is no /v1 in it" : "";
   return tell(
     "STATE_UNAVAILABLE",
-    `What answers at ${url} is not Drawbridge, or not of this version (${code ?? error.rawMessage}). Check DRAWBRIDGE_URL.`,
+    `What answers at ${url} is not Drawbridge, or not of this version (${what}). Check DRAWBRIDGE_URL${hint}.`,
   );
 }
 

@@ -70,7 +70,8 @@ function registerReading(account: Command, run: RunClient, now: () => number): v
     .action((id: string, flags: ClientFlags) =>
       run(flags, async ({ fleet, print }) => {
         const account = answered((await fleet.getAccount({ id })).account);
-        const text = () => fieldLines(accountView.columns, account, now()) + remarkLines(account);
+        const remarks = remarkLines(account);
+        const text = () => fieldLines(accountView.columns, account, now()) + (remarks && `\n${remarks}`);
         await print.object(accountRow(account), text);
       }),
     );

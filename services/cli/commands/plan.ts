@@ -33,8 +33,9 @@ export function registerPlan(program: Command, run: RunClient, now: () => number
     name: "apply",
     summary: "make accounts, tiers and prices of the running system those of a file",
     description:
-      "Accounts that came from a file and are not in this one are deleted; those made through the API, and tiers and prices that the file does not " +
-      "name, stay. Everything else in the file concerns processes and takes effect at their next start.",
+      "They then are as after a start with that file: accounts that came from a file and are not in this one are deleted, and the tier named default has " +
+      "its built-in limits unless the file says others. Accounts made through the API, and other tiers and prices that the file does not name, stay. " +
+      "Everything else in the file concerns processes and takes effect at their next start.",
     examples: ["apply -f drawbridge.yaml"],
   })
     .requiredOption("-f, --file <file>", "the configuration file")

@@ -31,7 +31,9 @@ export function registerWorker(worker: Command, run: RunClient): void {
       run(flags, async ({ fleet, print }) => {
         const grace = flags.grace === undefined ? {} : { grace: durationFromMs(flags.grace) };
         const { inFlight } = await fleet.drainWorker({ workerId: id, ...grace });
-        await print.object({ id, in_flight: inFlight }, () => `Worker ${id} drains: ${inFlight} prompts finish.\n`);
+        const first =
+          inFlight === 0 ? "" : `; ${inFlight} ${inFlight === 1 ? "prompt finishes" : "prompts finish"} first`;
+        await print.object({ id, in_flight: inFlight }, () => `Worker ${id} drains${first}.\n`);
       }),
     );
 }

@@ -187,14 +187,14 @@ export const priceView: View<Price> = {
   none: "No model has a price: requests cost their users nothing.",
   columns: [
     { title: "MODEL", text: ({ model }) => model },
-    { title: "INPUT/M", text: ({ inputMicrosPerMillion }) => dollarsText(inputMicrosPerMillion), right: true },
+    { title: "INPUT/MTOK", text: ({ inputMicrosPerMillion }) => dollarsText(inputMicrosPerMillion), right: true },
     {
-      title: "CACHED/M",
+      title: "CACHED/MTOK",
       text: ({ cachedInputMicrosPerMillion: cached, inputMicrosPerMillion }) =>
         dollarsText(cached ?? inputMicrosPerMillion),
       right: true,
     },
-    { title: "OUTPUT/M", text: ({ outputMicrosPerMillion }) => dollarsText(outputMicrosPerMillion), right: true },
+    { title: "OUTPUT/MTOK", text: ({ outputMicrosPerMillion }) => dollarsText(outputMicrosPerMillion), right: true },
     { title: "REQUEST", text: ({ requestMicros }) => dollarsText(requestMicros), right: true },
   ],
 };
