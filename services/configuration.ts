@@ -48,7 +48,7 @@ const fileSchema = z.strictObject({
   scheduler: schedulerSettings,
   registry: registrySettings,
   controller: controllerSettings,
-  worker: workerSettings,
+  worker: workerSettings.prefault({}),
 });
 
 /** Environment variable → the field that it sets. */
@@ -90,7 +90,9 @@ export async function loadConfiguration(
   const text = await readText(file, sources.file !== undefined);
   const fields = text === undefined ? {} : parseYaml(text, file);
   overlayEnvironment(fields, sources.environment);
-  for (const [name, value] of Object.entries(sources.flags ?? {})) if (value !== undefined) fields[name] = value;
+  // By name: commands pass all their flags, and not every flag is a field.
+  const { listen, state, grace } = sources.flags ?? {};
+  for (const [name, value] of Object.entries({ listen, state, grace })) if (value !== undefined) fields[name] = value;
   const configuration = parseConfiguration(
     fields,
     text === undefined ? "The configuration" : file,
