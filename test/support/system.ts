@@ -130,6 +130,13 @@ function collect(child: ChildProcess): () => string {
   return () => text;
 }
 
+/** /readyz is content with one model; a test talks to all of them. */
+async function everyAccountServes(admin: Admin): Promise<boolean> {
+  const [accounts, workers] = await Promise.all([admin.accounts(), admin.workers()]);
+  const healthy = new Set(workers.filter((worker) => worker.health === "healthy").map((worker) => worker.id));
+  return accounts.every((account) => account.credits === 0 || account.workers.some((id) => healthy.has(id)));
+}
+
 interface Started {
   readonly child: ChildProcess;
   readonly folder: string;
@@ -162,15 +169,15 @@ async function runningSystem({ child, folder, environment, printed, options }: S
       ...(signal ? { signal } : {}),
     });
   };
-  if (options.until !== "listening") {
-    await until("/readyz answers 200", async () => (await request("/readyz", { apiKey: null })).ok, {
-      timeoutMs: startTimeoutMs,
-      everyMs: 50,
-    });
-  }
   const command = (...words: string[]) =>
     runCommand(words, folder, { DRAWBRIDGE_URL: url, DRAWBRIDGE_ADMIN_KEY: admin });
   const operator = createAdmin(url, admin);
+  if (options.until !== "listening") {
+    const ready = async () => (await request("/readyz", { apiKey: null })).ok;
+    const limits = { timeoutMs: startTimeoutMs, everyMs: 50 };
+    await until("/readyz answers 200", ready, limits);
+    await until("every account with credits has a healthy worker", () => everyAccountServes(operator), limits);
+  }
   const system: System = {
     url,
     apiKey: key,
