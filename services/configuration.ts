@@ -26,7 +26,7 @@ const internalSettings = z.strictObject({
 const fileSchema = z.strictObject({
   /** The gateway's one public port. DRAWBRIDGE_LISTEN, --listen. */
   listen: listenAddress().prefault("127.0.0.1:8080"),
-  /** The store: sqlite:PATH. DRAWBRIDGE_STATE, --state. */
+  /** The store: sqlite:PATH, or valkey://host:6379 and its kin (docs/state.md). DRAWBRIDGE_STATE, --state. */
   state: z.string().min(1).default("sqlite:.drawbridge/state.db"),
   /** Where logs, agents' homes and the local admin key go. DRAWBRIDGE_DIRECTORY. */
   directory: z.string().min(1).default(".drawbridge"),

@@ -299,9 +299,9 @@ describe("one port", () => {
     expect(answered).toMatch(/^HTTP\/1\.1 200 OK[^]*plain$/);
   });
 
-  test("an unknown path is a 404", async () => {
+  test.each(["/nothing", "/%zz"])("an unknown path is a 404: %s", async (path) => {
     const statusCode = await new Promise((resolve, reject) => {
-      httpRequest(`${server.address}/nothing`, (response) => resolve(response.resume().statusCode))
+      httpRequest(`${server.address}${path}`, (response) => resolve(response.resume().statusCode))
         .on("error", reject)
         .end();
     });

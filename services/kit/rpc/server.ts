@@ -138,6 +138,17 @@ function addRoutes(
   router.service(ServerReflection, createReflectionService(described), { ...common, interceptors: guarded });
 }
 
+/** A path with broken escapes is no route of anybody's; taken as it stands it gets the same answer as any other unknown one. */
+function isDecodable(url: string): boolean {
+  if (!url.includes("%")) return true;
+  try {
+    decodeURIComponent(url);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 async function startPlainRoutes(
   options: RpcServerOptions,
   limits: RpcServerLimits,
@@ -147,6 +158,7 @@ async function startPlainRoutes(
   const app = fastify({
     bodyLimit: limits.bodyBytesMax,
     forceCloseConnections: false,
+    rewriteUrl: ({ url = "/" }) => (isDecodable(url) ? url : url.replaceAll("%", "%25")),
     serverFactory: (handler) => {
       plain.handler = handler as RequestListener;
       return server;
