@@ -25,7 +25,7 @@ export function createRegistryApp({ state, clock, log, config }: RegistryDepende
   const ending = new AbortController();
   let pruning: Promise<void> | undefined;
   return {
-    service: createHandlers({ state, clock, config, ending: ending.signal }),
+    service: createHandlers({ state, clock, log, config, ending: ending.signal }),
     async start() {
       pruning ??= prune({ state, clock, log, config }, ending.signal);
     },

@@ -11,6 +11,7 @@ import {
 } from "#gen/drawbridge/v1/registry_service";
 import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
+import type { Log } from "../kit/log.ts";
 import type { State } from "../state/state.ts";
 import type { RegistrySettings } from "./config.ts";
 import { recordOutcomes, takeBeat } from "./heartbeat.ts";
@@ -21,17 +22,14 @@ const pageSizeDefault = 1_000;
 export interface HandlerDependencies {
   readonly state: State;
   readonly clock: Clock;
+  readonly log: Log;
   readonly config: RegistrySettings;
   /** Aborted when the watches have to end. */
   readonly ending: AbortSignal;
 }
 
-export function createHandlers({
-  state,
-  clock,
-  config,
-  ending,
-}: HandlerDependencies): ServiceImpl<typeof RegistryService> {
+export function createHandlers(options: HandlerDependencies): ServiceImpl<typeof RegistryService> {
+  const { state, clock, config, ending } = options;
   return {
     async register({ worker }) {
       if (!worker) throw new DrawbridgeError("INVALID_ARGUMENT", "worker is missing.");
@@ -43,12 +41,12 @@ export function createHandlers({
     },
 
     async heartbeat(request) {
-      const acknowledgedAttemptIds = await takeBeat(state, config, request, clock.now());
+      const acknowledgedAttemptIds = await takeBeat(options, request, clock.now());
       return create(HeartbeatResponseSchema, { acknowledgedAttemptIds });
     },
 
     async deregister({ workerId, incarnation, outcomes }) {
-      await recordOutcomes(state, config, outcomes, clock.now());
+      await recordOutcomes(options, outcomes, clock.now());
       await state.workers.remove(workerId, incarnation, clock.now());
       return create(DeregisterResponseSchema);
     },

@@ -41,6 +41,8 @@ export async function sweepLeases({ state, view, clock, log }: SettleOptions): P
   const expired = await state.leases.expired(now, sweepLimit);
   for (const lease of expired) {
     const outcome = (await state.outcomes.byAttempt(lease.attemptId, now)) ?? expiredOutcome(lease, now);
+    // The lease says whose credits it holds, whatever the outcome says.
+    outcome.accountId = lease.accountId;
     const { settled, credits } = await state.leases.settle(outcome, now);
     if (credits) view.setCredits(lease.accountId, Number(credits.available));
     if (settled) log.warn({ attempt_id: lease.attemptId, account: lease.accountId }, "lease expired and was settled");

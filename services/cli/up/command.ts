@@ -58,6 +58,7 @@ async function runUp(flags: UpFlags): Promise<void> {
       const system = await startUp({
         configuration,
         accounts,
+        found: configuration.accounts.length === 0,
         agents: configuration.agents,
         directory,
         entry,
@@ -65,7 +66,7 @@ async function runUp(flags: UpFlags): Promise<void> {
         internalToken: configuration.secrets.internalToken ?? newId("internal"),
         log,
       });
-      await announce({ system, configuration, accounts, demo, file, directory, logFile });
+      await announce({ system, configuration, demo, file, directory, logFile });
       void sayWhenReady(system, signal);
       return {
         stop: (graceMs) => {
@@ -125,7 +126,6 @@ function localAccount(agent: string, models: Readonly<Record<string, string>>): 
 interface Announcement {
   readonly system: RunningSystem;
   readonly configuration: Configuration;
-  readonly accounts: readonly AccountSpec[];
   readonly demo: boolean;
   readonly file: string | undefined;
   readonly directory: string;
@@ -134,7 +134,8 @@ interface Announcement {
 
 async function announce(facts: Announcement): Promise<void> {
   const [{ bannerText }, { version }] = await Promise.all([import("./banner.ts"), import("../../kit/version.ts")]);
-  const { system, configuration, accounts } = facts;
+  const { system, configuration } = facts;
+  const { accounts } = system;
   const adminKeyFile = join(facts.directory, "admin-key");
   if (system.access.adminKey) await writeSecret(adminKeyFile, system.access.adminKey);
   const priced = new Set(configuration.gateway.prices.map((price) => price.model));
@@ -146,7 +147,7 @@ async function announce(facts: Announcement): Promise<void> {
       state: configuration.state,
       configuration: facts.file,
       accounts: accounts.map((each) => ({ id: each.id, agent: each.agent, models: Object.keys(each.models) })),
-      demo: facts.demo,
+      demo: facts.demo && accounts.some((account) => account.agent === "demo"),
       apiKey: system.access.apiKey,
       adminKey: system.access.adminKey,
       adminKeyFile: system.access.adminKey ? adminKeyFile : undefined,

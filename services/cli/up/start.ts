@@ -27,6 +27,8 @@ import { builtInAgents } from "../../worker/profiles/index.ts";
 export interface UpOptions {
   readonly configuration: Configuration;
   readonly accounts: readonly AccountSpec[];
+  /** The accounts were found on this machine and not configured: they give way to accounts that were made by command. */
+  readonly found: boolean;
   readonly agents: readonly AgentSpec[];
   /** For the store's neighbours: logs, homes of agents, the admin key. */
   readonly directory: string;
@@ -41,6 +43,8 @@ export interface UpOptions {
 export interface RunningSystem extends Running {
   /** The public address, such as http://127.0.0.1:8080. */
   readonly address: string;
+  /** The accounts that run. */
+  readonly accounts: readonly AccountSpec[];
   /** Keys that were made or set at this start. */
   readonly access: BootstrapResult;
   /** Names of models that a live worker serves now. */
@@ -136,11 +140,13 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(configuration.state, { log }));
-  await forgetWorkers(state);
+  if (configuration.state.startsWith("sqlite:")) await forgetWorkers(state);
   const access = await ensureAccess({ state, settings: configuration.secrets, now: systemClock.now() });
 
   let internalAddress = "";
-  const apps = compose(options, state, starting, () => internalAddress);
+  const stored = await state.accounts.list();
+  const accounts = options.found && stored.some((account) => account.managedBy === "api") ? [] : options.accounts;
+  const apps = compose({ ...options, accounts }, state, starting, () => internalAddress);
   const internal = starting.use(await startInternalServer(apps, options));
   internalAddress = internal.address;
   const front = starting.use(await startPublicServer(apps, options));
@@ -153,6 +159,7 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   return {
     address: front.address,
     access,
+    accounts: (await state.accounts.list()).flatMap((account) => account.spec ?? []),
     async readyModels() {
       const { models } = await scheduler.listModels({});
       return models.filter((model) => model.ready).map((model) => model.name);
