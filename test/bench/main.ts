@@ -3,6 +3,7 @@ import { execFileSync } from "node:child_process";
 import { mkdir, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { resolve } from "node:path";
+import { setTimeout as sleep } from "node:timers/promises";
 import { startBareProxy } from "./contenders/bare-proxy.ts";
 import { type Contender, type ContenderName, contenderNames } from "./contenders/contender.ts";
 import { startDrawbridge } from "./contenders/drawbridge.ts";
@@ -14,10 +15,12 @@ import { type BenchOptions, readOptions, usage } from "./options.ts";
 import { endAllProcesses } from "./processes.ts";
 import { profileSummaries } from "./profiles.ts";
 import { createResults, record, type Results, table } from "./report.ts";
-import { type Scenario, scenarios, slotsNeeded } from "./scenarios.ts";
+import { type Scenario, scenarios, slotsNeeded, warmUpPlan } from "./scenarios.ts";
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const progress = (text: string) => process.stderr.write(`${text}\n`);
+
+const warmUpMs = 4_000;
 
 /** Failed requests make a figure worthless, so they are said aloud. */
 const problems: string[] = [];
@@ -46,6 +49,12 @@ async function measureStreams(names: readonly ContenderName[], options: BenchOpt
   for (const name of names) {
     progress(`starting ${name}`);
     contenders.push(stack.use(await start(name, "streams", options.profileFolder)));
+  }
+  for (const contender of contenders) {
+    progress(`warming up ${contender.name}`);
+    await load.start(warmUpPlan(contender));
+    await sleep(warmUpMs);
+    await load.stop(2_000);
   }
   for (const scenario of chosen) await measureRounds(scenario, contenders, load, options, results);
 }

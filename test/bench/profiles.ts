@@ -1,20 +1,23 @@
-// Reads the CPU profiles that Drawbridge's processes wrote, and says where their time went.
+// Reads the CPU profiles that Drawbridge's processes wrote, and says where their time went: by area and by function of its own time, and
+// which of our functions it was spent under.
 import { readdirSync, readFileSync } from "node:fs";
 import { join } from "node:path";
 
+interface ProfileNode {
+  readonly id: number;
+  readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
+  readonly children?: readonly number[];
+}
+
 interface Profile {
-  readonly nodes: readonly {
-    readonly id: number;
-    readonly callFrame: { readonly functionName: string; readonly url: string; readonly lineNumber: number };
-  }[];
+  readonly nodes: readonly ProfileNode[];
   readonly samples: readonly number[];
   readonly timeDeltas: readonly number[];
 }
 
 const itemsShown = 25;
-const idle = new Set(["(idle)", "(root)"]);
+const idleNames = new Set(["(idle)", "(root)"]);
 
-/** The functions with the most time of their own, for each profile of a folder. */
 export function profileSummaries(folder: string): string {
   return readdirSync(folder)
     .filter((name) => name.endsWith(".cpuprofile"))
@@ -22,23 +25,79 @@ export function profileSummaries(folder: string): string {
     .join("\n");
 }
 
-function summary({ nodes, samples, timeDeltas }: Profile): string {
-  const names = new Map(nodes.map(({ id, callFrame }) => [id, frameName(callFrame)]));
-  const micros = new Map<string, number>();
-  samples.forEach((node, index) => {
-    const name = names.get(node) ?? "?";
-    if (!idle.has(name)) micros.set(name, (micros.get(name) ?? 0) + (timeDeltas[index] ?? 0));
+function summary(profile: Profile): string {
+  const nodes = new Map(profile.nodes.map((node) => [node.id, node]));
+  const ownMicros = new Map<number, number>();
+  profile.samples.forEach((id, index) => {
+    if (!idleNames.has(nodes.get(id)?.callFrame.functionName ?? "")) add(ownMicros, id, profile.timeDeltas[index] ?? 0);
   });
-  const busy = [...micros.values()].reduce((sofar, each) => sofar + each, 0);
-  const lines = [...micros]
-    .toSorted(([, a], [, b]) => b - a)
-    .slice(0, itemsShown)
-    .map(([name, each]) => `  ${((100 * each) / busy).toFixed(1).padStart(5)} %  ${name}`);
-  return `  busy for ${(busy / 1_000_000).toFixed(1)} s\n${lines.join("\n")}\n`;
+  const byArea = new Map<string, number>();
+  const byFunction = new Map<string, number>();
+  let busy = 0;
+  for (const [id, micros] of ownMicros) {
+    const frame = nodes.get(id)?.callFrame;
+    if (!frame) continue;
+    busy += micros;
+    add(byArea, areaOf(frame), micros);
+    add(byFunction, nameOf(frame), micros);
+  }
+  return [
+    `  busy for ${(busy / 1_000_000).toFixed(1)} s`,
+    `  own time, by area\n${top(byArea, busy)}`,
+    `  own time, by function\n${top(byFunction, busy)}`,
+    `  time under a function of services/\n${top(underOurs(nodes, ownMicros), busy)}\n`,
+  ].join("\n");
 }
 
-function frameName({ functionName, url, lineNumber }: Profile["nodes"][number]["callFrame"]): string {
-  const name = functionName || "(anonymous)";
-  const file = url.replace(/^file:\/\//, "").replace(/^.*\/(?=services\/|gen\/|node_modules\/)/, "");
-  return file === "" ? name : `${name}  ${file}:${lineNumber + 1}`;
+/** A function that calls itself counts once. */
+function underOurs(
+  nodes: ReadonlyMap<number, ProfileNode>,
+  ownMicros: ReadonlyMap<number, number>,
+): Map<string, number> {
+  const parents = new Map(
+    [...nodes.values()].flatMap((node) => (node.children ?? []).map((child) => [child, node.id])),
+  );
+  const totals = new Map<string, number>();
+  for (const [id, micros] of ownMicros) {
+    const above = new Set<string>();
+    for (let at: number | undefined = id; at !== undefined; at = parents.get(at)) {
+      const frame = nodes.get(at)?.callFrame;
+      if (frame?.url.includes("/services/")) above.add(nameOf(frame));
+    }
+    for (const name of above) add(totals, name, micros);
+  }
+  return totals;
+}
+
+function add<Key>(totals: Map<Key, number>, key: Key, micros: number): void {
+  totals.set(key, (totals.get(key) ?? 0) + micros);
+}
+
+function top(totals: ReadonlyMap<string, number>, busy: number): string {
+  return [...totals]
+    .toSorted(([, a], [, b]) => b - a)
+    .slice(0, itemsShown)
+    .map(([name, micros]) => `  ${((100 * micros) / busy).toFixed(1).padStart(5)} %  ${name}`)
+    .join("\n");
+}
+
+type Frame = ProfileNode["callFrame"];
+
+/** From the first folder that says something. */
+function fileOf({ url }: Frame): string {
+  return url.replace(/^.*\/(?=(?:services|gen)\/)/, "").replace(/^.*\/node_modules\//, "");
+}
+
+function nameOf(frame: Frame): string {
+  const name = frame.functionName || "(anonymous)";
+  return frame.url === "" ? name : `${name}  ${fileOf(frame)}:${frame.lineNumber + 1}`;
+}
+
+/** A folder of ours, a package, a part of Node, or the engine. */
+function areaOf(frame: Frame): string {
+  const file = fileOf(frame);
+  if (file === "") return frame.functionName.startsWith("(") ? frame.functionName : "native code";
+  const parts = file.split("/");
+  if (file.startsWith("node:")) return parts.slice(0, 2).join("/");
+  return parts.slice(0, 2).join("/");
 }

@@ -66,6 +66,11 @@ export const scenarios: readonly Scenario[] = [
   },
 ];
 
+/** Load before anything is measured, so that programs are compiled and connections are open. */
+export function warmUpPlan(contender: Contender): LoadPlan {
+  return planFor(contender, { chunks: 20, pauseMs: 0, hold: false }, true, { kind: "closed", connections: 32 });
+}
+
 function wholeRequests(concurrency: number): Scenario {
   return {
     name: `request-${concurrency}`,
