@@ -19,6 +19,8 @@ const internalSettings = z.strictObject({
   scheduler_url: z.url().default("http://127.0.0.1:7072"),
   /** Where the controller is; by itself it listens there. DRAWBRIDGE_CONTROLLER_URL. */
   controller_url: z.url().default("http://127.0.0.1:7073"),
+  /** The address or name of this host on which workers listen and are reached. DRAWBRIDGE_WORKER_HOST. */
+  worker_host: z.string().min(1).default("127.0.0.1"),
   /** A worker's address for others, where it is not the one that it listens on. DRAWBRIDGE_ADVERTISE. */
   advertise: z.url().optional(),
 });
@@ -62,6 +64,7 @@ const environmentFields: Record<string, readonly string[]> = {
   DRAWBRIDGE_REGISTRY_URL: ["internal", "registry_url"],
   DRAWBRIDGE_SCHEDULER_URL: ["internal", "scheduler_url"],
   DRAWBRIDGE_CONTROLLER_URL: ["internal", "controller_url"],
+  DRAWBRIDGE_WORKER_HOST: ["internal", "worker_host"],
   DRAWBRIDGE_ADVERTISE: ["internal", "advertise"],
 };
 

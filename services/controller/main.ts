@@ -24,6 +24,8 @@ export interface ControllerProcessOptions {
   readonly token: string;
   /** The program that the process driver starts workers with. */
   readonly entry: string;
+  /** Further arguments of workers, such as the configuration file's. */
+  readonly workerArguments: readonly string[];
   /** For logs and agents' homes. */
   readonly directory: string;
   readonly accounts: readonly AccountSpec[];
@@ -42,6 +44,7 @@ export async function startController(options: ControllerProcessOptions): Promis
   const driver = starting.use(
     createProcessDriver({
       entry: options.entry,
+      arguments: options.workerArguments,
       registryUrl: () => registryUrl,
       token,
       directory,

@@ -12,6 +12,7 @@ import { forwardTo } from "../kit/rpc/forward.ts";
 import { mount, startRpcServer } from "../kit/rpc/server.ts";
 import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
+import { ensureAccess } from "./access/bootstrap.ts";
 import { createGatewayApp } from "./app.ts";
 import type { GatewaySettings } from "./config.ts";
 
@@ -23,6 +24,8 @@ export interface GatewayProcessOptions {
   readonly controllerUrl: string;
   readonly token: string;
   readonly settings: GatewaySettings;
+  /** Keys that the environment sets, ensured at every start. */
+  readonly keys: { readonly apiKey: string | undefined; readonly adminKey: string | undefined };
   readonly log: Log;
 }
 
@@ -30,6 +33,8 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
   const { log, settings: config, token } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(options.state, { log }));
+  const { keyPepper } = config;
+  await ensureAccess({ state, settings: { ...options.keys, keyPepper }, make: false, now: systemClock.now() });
   const dialer = starting.use(createDialer({ token }));
   const scheduler = dialer.client(SchedulerService, options.schedulerUrl, { unreachable: "STATE_UNAVAILABLE" });
   const fleet = dialer.client(FleetService, options.controllerUrl, { unreachable: "STATE_UNAVAILABLE" });

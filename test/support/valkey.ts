@@ -252,7 +252,7 @@ async function end(child: ChildProcess): Promise<void> {
 }
 
 /** Ports that nobody listens on. A Cluster's node also takes the port 10,000 further on. */
-async function freePorts(count: number): Promise<number[]> {
+export async function freePorts(count: number): Promise<number[]> {
   const ports: number[] = [];
   while (ports.length < count) {
     const server = createServer().listen(0, host);
@@ -277,6 +277,9 @@ async function isFree(port: number): Promise<boolean> {
   await once(server, "close");
   return true;
 }
+
+/** Test files run side by side, and each may find the server missing: the second waits for the first. */
+const lockWait = "DPkg::Lock::Timeout=120";
 
 let foundBinary: string | undefined;
 
@@ -305,12 +308,16 @@ function installBinary(): string {
   if (!existsSync("/etc/debian_version") || process.getuid?.() !== 0) throw new Error(advice);
   const environment = { ...process.env, DEBIAN_FRONTEND: "noninteractive" };
   try {
-    execFileSync("apt-get", ["update", "-qq"], { env: environment, stdio: "pipe" });
+    execFileSync("apt-get", ["-o", lockWait, "update", "-qq"], { env: environment, stdio: "pipe" });
     // Only the program: the package's own service is not to run.
-    execFileSync("apt-get", ["install", "-y", "-qq", "--no-install-recommends", "redis-tools", "redis-server"], {
-      env: { ...environment, RUNLEVEL: "1" },
-      stdio: "pipe",
-    });
+    execFileSync(
+      "apt-get",
+      ["-o", lockWait, "install", "-y", "-qq", "--no-install-recommends", "redis-tools", "redis-server"],
+      {
+        env: { ...environment, RUNLEVEL: "1" },
+        stdio: "pipe",
+      },
+    );
   } catch (error) {
     throw new Error(advice, { cause: error });
   }

@@ -86,6 +86,7 @@ async function runGateway(flags: ServeFlags): Promise<void> {
       controllerUrl: configuration.internal.controller_url,
       token,
       settings: configuration.gateway,
+      keys: configuration.secrets,
       log,
     }),
   );
@@ -131,6 +132,7 @@ async function runController(flags: ServeFlags): Promise<void> {
       registryUrl: configuration.internal.registry_url,
       token,
       entry,
+      workerArguments: flags.config === undefined ? [] : ["--config", resolve(flags.config)],
       directory,
       accounts: configuration.accounts,
       agents: configuration.agents,
@@ -151,7 +153,10 @@ async function runWorker(flags: ServeFlags): Promise<void> {
     ({ configuration, token, directory, log }) =>
       startWorker({
         spec: handed === undefined ? specOf(configuration, flags) : parseSpec(handed),
-        listen: flags.listen === undefined ? { host: "127.0.0.1", port: 0 } : parseListen(flags.listen),
+        listen:
+          flags.listen === undefined
+            ? { host: configuration.internal.worker_host, port: 0 }
+            : parseListen(flags.listen),
         advertise: configuration.internal.advertise,
         registryUrl: configuration.internal.registry_url,
         token,

@@ -5,7 +5,7 @@ import type { EnvValue, WorkerSpec } from "#gen/drawbridge/v1/account";
 export type Environment = Readonly<Record<string, string | undefined>>;
 
 const inherited =
-  /^(?:PATH|HOME|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|DRAWBRIDGE_LOG_LEVEL|DRAWBRIDGE_GRACE)$/;
+  /^(?:PATH|HOME|LANG|LC_[A-Z]+|TZ|TMPDIR|NODE_OPTIONS|NODE_EXTRA_CA_CERTS|DRAWBRIDGE_LOG_LEVEL|DRAWBRIDGE_GRACE|DRAWBRIDGE_WORKER_HOST)$/;
 
 export function workerEnvironment(spec: WorkerSpec, host: Environment): Record<string, string> {
   const referenced = new Set(referencedVariables(spec));

@@ -13,6 +13,8 @@ export interface BootstrapOptions {
     readonly adminKey: string | undefined;
     readonly keyPepper: string | undefined;
   };
+  /** Whether a first start makes the keys that are not set. A gateway by itself shows them to nobody, so it makes none. Default true. */
+  readonly make?: boolean;
   readonly now: number;
 }
 
@@ -27,13 +29,13 @@ const defaultUserId = "default";
 const defaultQuotaMicros = 10_000_000;
 
 /** Makes what is missing. Keys that the environment sets are ensured at every start; made ones come at the first only. */
-export async function ensureAccess({ state, settings, now }: BootstrapOptions): Promise<BootstrapResult> {
+export async function ensureAccess({ state, settings, make = true, now }: BootstrapOptions): Promise<BootstrapResult> {
   const { access } = state;
   // A variable that is set to nothing is not set.
   const given = { apiKey: settings.apiKey || undefined, adminKey: settings.adminKey || undefined };
   checkKeys(given);
   const pepper = settings.keyPepper ?? "";
-  const first = !(await access.initialized());
+  const first = make && !(await access.initialized());
   const apiKey = given.apiKey ?? (first ? makeKey("user").secret : undefined);
   const adminKey = given.adminKey ?? (first ? makeKey("admin").secret : undefined);
 
