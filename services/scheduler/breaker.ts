@@ -118,10 +118,14 @@ export function transition({ breaker, sample, window, now, policy, random }: Tra
       return undefined;
     case "unauthorized":
       return stopped(breaker, now);
-    case "cool_down": {
-      const until = sample.until ?? now + grown(policy.cool_down, breaker.openings, policy.open_max, random);
-      return opened(breaker, { cause: sample.cause, reason: coolDownText(sample.cause), until, now });
-    }
+    case "cool_down":
+      if (breaker.state === BreakerState.OPEN) return extended(breaker, sample.until);
+      return opened(breaker, {
+        cause: sample.cause,
+        reason: coolDownText(sample.cause),
+        until: sample.until ?? now + grown(policy.cool_down, breaker.openings, policy.open_max, random),
+        now,
+      });
     case "failure":
     case "success":
       break;
@@ -155,6 +159,14 @@ function opened(breaker: Breaker, { cause, reason, until, now }: Opening): Break
   next.probesLeft = 0;
   next.probesSucceeded = 0;
   next.changedAt = timestampFromMs(now);
+  return next;
+}
+
+/** An open breaker only learns of a later time: many calls of the same moment are one opening, and one that a person must reset stays so. */
+function extended(breaker: Breaker, until: number | undefined): Breaker | undefined {
+  if (until === undefined || !breaker.until || timestampMs(breaker.until) >= until) return undefined;
+  const next = clone(BreakerSchema, breaker);
+  next.until = timestampFromMs(Math.ceil(until));
   return next;
 }
 
