@@ -62,12 +62,14 @@ interface Tried {
   /** The last failure, and whether its account may be tried again. */
   failure: DrawbridgeError | undefined;
   again: boolean;
+  /** Whether an account was tried again, which happens once. */
+  repeated: boolean;
 }
 
 async function* run(context: Context, request: RunRequest): AsyncGenerator<PromptResponse, void, undefined> {
   const { clock, settings, budget } = context;
   const deadline = clock.monotonic() + request.timeoutMs;
-  const tried: Tried = { attempts: 0, accounts: [], failure: undefined, again: false };
+  const tried: Tried = { attempts: 0, accounts: [], failure: undefined, again: false, repeated: false };
   budget.earn();
   for (;;) {
     const lease = await acquire(context, request, tried, deadline);
@@ -103,9 +105,9 @@ async function acquire(context: Context, request: RunRequest, tried: Tried, dead
     return await call(context, request, tried.accounts, deadline);
   } catch (error) {
     if (!tried.failure || request.signal.aborted) throw error;
-    if (!tried.again) throw tried.failure;
+    if (!tried.again || tried.repeated) throw tried.failure;
     // The only accounts left are those whose process failed: a new process may do better.
-    tried.again = false;
+    tried.repeated = true;
     return await call(context, request, [], deadline).catch(() => {
       throw tried.failure;
     });

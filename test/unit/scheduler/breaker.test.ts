@@ -24,7 +24,7 @@ const failure: Sample = { kind: "failure" };
 const success: Sample = { kind: "success", slow: false };
 
 const calls = (pattern: string): WindowEntry[] =>
-  [...pattern].map((letter) => ({ at: now, failed: letter === "f", slow: letter === "s" }));
+  pattern.split("").map((letter) => ({ at: now, failed: letter === "f", slow: letter === "s" }));
 
 const step = (breaker: Breaker, sample: Sample, window: readonly WindowEntry[] = [], at = now, random = () => 1) =>
   transition({ breaker, sample, window, now: at, policy, random });
