@@ -38,8 +38,6 @@ export async function startRegistry(options: RegistryProcessOptions): Promise<Ru
   const resources = starting.move();
   return {
     async stop(graceMs) {
-      // First the app: a watch never ends by itself, and would hold the server open for all of the grace.
-      await app[Symbol.asyncDispose]();
       await server.close(graceMs);
       await resources.disposeAsync();
     },

@@ -283,6 +283,29 @@ test("buf finds the services by reflection and calls one", async () => {
   expect(JSON.parse(called.stdout)).toMatchObject({ worker: { id: "w" } });
 });
 
+test("a watch ends when its server closes, and holds it open for no grace", async () => {
+  const closing = await startRpcServer({
+    listen: { host: "127.0.0.1", port: 0 },
+    services: [],
+    authorize: () => {},
+    ready: () => true,
+    log: silentLog,
+  });
+  const transport = createGrpcTransport({ baseUrl: closing.address });
+  const watching = (async () => {
+    for await (const _response of createClient(Health, transport).watch({})) void closing.close(3_600_000);
+  })();
+  expect((await failure(() => watching)).code).toBe(Code.Unavailable);
+  await closing.close(3_600_000);
+});
+
+test("a method that a port does not have is said to be unimplemented", async () => {
+  const transport = createConnectTransport(options("2"));
+  const error = await failure(() => createClient(WorkerService, transport).listSlots({}));
+  expect(error.code).toBe(Code.Unimplemented);
+  expect(error.rawMessage).toBe("ListSlots is not served on this port.");
+});
+
 describe("one port", () => {
   test("serves plain routes over HTTP/1.1, byte by byte too", async () => {
     const { hostname, port } = new URL(server.address);

@@ -1,10 +1,10 @@
 // A server on one port: gRPC, gRPC-Web and Connect over HTTP/1.1 and h2c, with health, reflection, validation and typed errors, and plain
 // HTTP routes beside them on HTTP/1.1.
-import type { DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { createServer as createHttp1Server, type RequestListener, type Server as Http1Server } from "node:http";
 import { createServer as createHttp2Server, type Http2Server, type ServerHttp2Session } from "node:http2";
 import type { AddressInfo, Server, Socket } from "node:net";
-import { Code, ConnectError, type ConnectRouter, type ServiceImpl } from "@connectrpc/connect";
+import { Code, ConnectError, type ConnectRouter, type Interceptor, type ServiceImpl } from "@connectrpc/connect";
 import { connectNodeAdapter } from "@connectrpc/connect-node";
 import { createValidateInterceptor } from "@connectrpc/validate";
 import { fastify, type FastifyInstance } from "fastify";
@@ -73,16 +73,16 @@ const defaultLimits: RpcServerLimits = {
 export interface RpcServer extends AsyncDisposable {
   /** Where it listens, such as http://127.0.0.1:8080. */
   readonly address: string;
-  /** Takes no new connections, lets calls and requests in flight finish for `graceMs`, then ends what is left. */
+  /** Takes no new connections, ends watches, lets other calls and requests in flight finish for `graceMs`, then ends what is left. */
   close(graceMs: number): Promise<void>;
 }
 
 export async function startRpcServer(options: RpcServerOptions): Promise<RpcServer> {
   const limits = { ...defaultLimits, ...options.limits };
-  const shutdown = new AbortController();
+  const stopping = { closing: new AbortController(), shutdown: new AbortController() };
   const plain: { handler: RequestListener } = { handler: (_, response) => response.writeHead(404).end() };
   const adapter = connectNodeAdapter({
-    routes: (router) => addRoutes(router, options, limits, shutdown.signal),
+    routes: (router) => addRoutes(router, options, limits, stopping),
     readMaxBytes: limits.messageBytesMax,
     fallback(request, response) {
       if (request.httpVersionMajor < 2) plain.handler(request as never, response as never);
@@ -107,15 +107,35 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   await listen(mux, options.listen);
   const { port } = mux.address() as AddressInfo;
   const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
-  const close = closer({ mux, http1, http2, app, shutdown });
+  const close = closer({ mux, http1, http2, app, ...stopping });
   return { address: `http://${host}:${port}`, close, [Symbol.asyncDispose]: () => close(0) };
+}
+
+/** What calls are aborted by when the server stops. */
+interface Stopping {
+  /** Aborted as soon as the server begins to close. */
+  readonly closing: AbortController;
+  /** Aborted when the grace is over. */
+  readonly shutdown: AbortController;
+}
+
+/** A watch has no end of its own: waiting for one would make every stop as long as its grace. By name, as our contracts and gRPC's have it. */
+function isWatch(method: DescMethod): boolean {
+  return method.methodKind === "server_streaming" && method.name.startsWith("Watch");
+}
+
+/** For the methods of a service that this port does not have. */
+function notServed({ name }: DescMethod): () => never {
+  return () => {
+    throw new DrawbridgeError("NOT_SUPPORTED", `${name} is not served on this port.`);
+  };
 }
 
 function addRoutes(
   router: ConnectRouter,
   options: RpcServerOptions,
   limits: RpcServerLimits,
-  shutdownSignal: AbortSignal,
+  { closing, shutdown }: Stopping,
 ): void {
   const clock = options.clock ?? systemClock;
   const open = [requestIds(), errorTranslation(options.log), createValidateInterceptor()];
@@ -125,17 +145,23 @@ function addRoutes(
     authorization(options.authorize),
     createValidateInterceptor(),
   ];
-  const common = { shutdownSignal, readMaxBytes: limits.messageBytesMax };
-  for (const { service, implementation } of options.services) {
-    router.service(service, implementation, { ...common, interceptors: guarded });
-  }
+  const add = ({ service, implementation }: MountedService, interceptors: Interceptor[]) => {
+    for (const method of service.methods) {
+      const handler = (implementation as Record<string, unknown>)[method.localName];
+      const { signal: shutdownSignal } = isWatch(method) ? closing : shutdown;
+      const implemented = typeof handler === "function" ? handler.bind(implementation) : notServed(method);
+      router.rpc(method, implemented as never, {
+        shutdownSignal,
+        readMaxBytes: limits.messageBytesMax,
+        interceptors,
+      });
+    }
+  };
   const described = [...options.services.map((each) => each.service), Health, ServerReflection];
-  const names = described.map((service) => service.typeName);
-  router.service(Health, createHealthService({ services: names, ready: options.ready, clock }), {
-    ...common,
-    interceptors: open,
-  });
-  router.service(ServerReflection, createReflectionService(described), { ...common, interceptors: guarded });
+  const services = described.map((service) => service.typeName);
+  for (const mounted of options.services) add(mounted, guarded);
+  add(mount(Health, createHealthService({ services, ready: options.ready, clock })), open);
+  add(mount(ServerReflection, createReflectionService(described)), guarded);
 }
 
 /** A path with broken escapes is no route of anybody's; taken as it stands it gets the same answer as any other unknown one. */
@@ -206,19 +232,18 @@ function listenError(error: NodeJS.ErrnoException, host: string, port: number): 
   return error;
 }
 
-interface Parts {
+interface Parts extends Stopping {
   readonly mux: Server;
   readonly http1: Http1Server;
   readonly http2: Http2Server;
   readonly app: FastifyInstance;
-  readonly shutdown: AbortController;
 }
 
 /**
  * Closes in order: no new connections, idle ones go, the rest has `graceMs`, then everything ends. Repeated calls share one closing, and a
  * shorter grace hurries it.
  */
-function closer({ mux, http1, http2, app, shutdown }: Parts): (graceMs: number) => Promise<void> {
+function closer({ mux, http1, http2, app, closing, shutdown }: Parts): (graceMs: number) => Promise<void> {
   const sessions = new Set<ServerHttp2Session>();
   http2.on("session", (session) => {
     sessions.add(session);
@@ -230,7 +255,7 @@ function closer({ mux, http1, http2, app, shutdown }: Parts): (graceMs: number) 
     socket.once("close", () => sockets.delete(socket));
   });
   const force = () => {
-    shutdown.abort(new ConnectError("The server is stopping.", Code.Unavailable));
+    shutdown.abort(stopped());
     // The handlers' last words leave first.
     setImmediate(() => {
       http1.closeAllConnections();
@@ -242,17 +267,19 @@ function closer({ mux, http1, http2, app, shutdown }: Parts): (graceMs: number) 
   const close = async (): Promise<void> => {
     const closed = new Promise<void>((resolve) => mux.close(() => resolve()));
     const idleSweep = setInterval(() => http1.closeIdleConnections(), 20);
+    closing.abort(stopped());
     for (const session of sessions) session.close();
     await closed;
     clearInterval(idleSweep);
     http1.close();
     await app.close();
   };
-  let closing: Promise<void> | undefined;
+  const stopped = () => new ConnectError("The server is stopping.", Code.Unavailable);
+  let begun: Promise<void> | undefined;
   return async (graceMs) => {
     const timer = setTimeout(force, graceMs);
-    closing ??= close();
-    await closing;
+    begun ??= close();
+    await begun;
     clearTimeout(timer);
   };
 }
