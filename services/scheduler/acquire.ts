@@ -10,6 +10,7 @@ import type { LeaseRecord, LeaseStore } from "../state/state.ts";
 import { admits } from "./breaker.ts";
 import type { Breakers } from "./breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
+import type { GivenLeases } from "./given-leases.ts";
 import { best, type Candidate, panics, type PickRequest, rejection } from "./pick.ts";
 import type { View } from "./view.ts";
 
@@ -17,6 +18,7 @@ export interface AcquireOptions {
   readonly view: View;
   readonly leases: LeaseStore;
   readonly breakers: Breakers;
+  readonly given: GivenLeases;
   readonly clock: Clock;
   readonly random: Random;
   readonly config: SchedulerSettings;
@@ -25,7 +27,16 @@ export interface AcquireOptions {
 /** Claims that one call tries; beyond that the fleet is as good as full. */
 const claimsMax = 8;
 
+/** A repeated call with the same attempt gets the lease that it has. */
 export async function acquire(options: AcquireOptions, request: AcquireRequest): Promise<Lease> {
+  const known = options.given.find(request.attemptId);
+  if (known) return known;
+  const lease = await place(options, request);
+  options.given.remember(lease);
+  return lease;
+}
+
+async function place(options: AcquireOptions, request: AcquireRequest): Promise<Lease> {
   const { view, config, clock, random } = options;
   const pick: PickRequest = {
     excludedAccountIds: request.excludedAccountIds,

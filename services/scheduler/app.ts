@@ -12,6 +12,7 @@ import type { State } from "../state/state.ts";
 import { createBreakers } from "./breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
 import { followAccounts, followWorkers, refreshAccounts } from "./feed.ts";
+import { createGivenLeases } from "./given-leases.ts";
 import { createHandlers } from "./handlers.ts";
 import { keepSweeping } from "./settle.ts";
 import { createView } from "./view.ts";
@@ -38,7 +39,8 @@ export function createSchedulerApp(dependencies: SchedulerDependencies): Schedul
   const ending = new AbortController();
   const view = createView();
   const breakers = createBreakers({ store: state.breakers, view, clock, random, log, policy: config.breaker });
-  const parts = { view, state, leases: state.leases, breakers, clock, random, log, config };
+  const given = createGivenLeases();
+  const parts = { view, state, leases: state.leases, breakers, given, clock, random, log, config };
   const service = createHandlers({ ...parts, fleet: () => fleet });
   const scheduler = localClient(SchedulerService, service);
   const fleet: FleetClient = createFleetClient({ scheduler, worker, clock, log });

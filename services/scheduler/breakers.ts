@@ -59,6 +59,11 @@ export function createBreakers({ store, view, clock, random, log, policy }: Brea
 
     async record(outcome) {
       const { accountId } = outcome;
+      if (!view.account(accountId)) {
+        // Deleted meanwhile: nothing is to be learned, nor kept.
+        windows.delete(accountId);
+        return;
+      }
       const sample = sampleOf(outcome, policy.slow_call);
       if (sample.kind === "neutral") return;
       const now = clock.now();

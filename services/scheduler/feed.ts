@@ -3,6 +3,7 @@
 import type { Client } from "@connectrpc/connect";
 import type { RegistryService, WatchWorkersResponse } from "#gen/drawbridge/v1/registry_service";
 import type { Clock } from "../kit/clock.ts";
+import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import { backoffMs, type Random } from "../kit/random.ts";
 import type { State } from "../state/state.ts";
@@ -22,7 +23,7 @@ export interface FeedOptions {
 const retryBaseMs = 100;
 const retryMaxMs = 5_000;
 
-/** Follows the registry until the signal is aborted. */
+/** Follows the registry until the signal is aborted. A watch that ends, with an error or without, is begun again after a pause. */
 export async function followWorkers({ view, registry, clock, random, log, signal }: FeedOptions): Promise<void> {
   let failures = 0;
   while (!signal.aborted) {
@@ -31,6 +32,7 @@ export async function followWorkers({ view, registry, clock, random, log, signal
         failures = 0;
         apply(view, response);
       }
+      throw new DrawbridgeError("STATE_UNAVAILABLE", "The registry ended the watch.");
     } catch (error) {
       if (signal.aborted) return;
       failures += 1;

@@ -8,12 +8,14 @@ import type { Log } from "../kit/log.ts";
 import type { LeaseRecord, State } from "../state/state.ts";
 import type { Breakers } from "./breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
+import type { GivenLeases } from "./given-leases.ts";
 import type { View } from "./view.ts";
 
 export interface SettleOptions {
   readonly view: View;
   readonly state: Pick<State, "leases" | "outcomes">;
   readonly breakers: Breakers;
+  readonly given: GivenLeases;
   readonly clock: Clock;
   readonly log: Log;
   readonly config: SchedulerSettings;
@@ -21,8 +23,9 @@ export interface SettleOptions {
 
 /** Settles a lease and learns from its outcome. Whether this call settled it; the worker's own report may have been first. */
 export async function report(options: SettleOptions, outcome: Outcome): Promise<boolean> {
-  const { view, state, breakers, clock, log, config } = options;
+  const { view, state, breakers, given, clock, log, config } = options;
   const { accountId, workerId } = outcome;
+  given.end(outcome.attemptId);
   view.addLoad(accountId, workerId, -1);
   if (outcome.reason === ErrorReason.WORKER_UNREACHABLE) view.markDown(workerId, clock.now() + config.worker_down);
   const { settled, credits } = await state.leases.settle(outcome, clock.now());
@@ -36,7 +39,7 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
 const sweepLimit = 1_000;
 
 /** Settles leases that ended without a report: from the recorded outcome, else as expired, which costs nothing. How many. */
-export async function sweepLeases({ state, view, clock, log }: SettleOptions): Promise<number> {
+export async function sweepLeases({ state, view, given, clock, log }: SettleOptions): Promise<number> {
   const now = clock.now();
   const expired = await state.leases.expired(now, sweepLimit);
   for (const lease of expired) {
@@ -45,6 +48,8 @@ export async function sweepLeases({ state, view, clock, log }: SettleOptions): P
     outcome.accountId = lease.accountId;
     const { settled, credits } = await state.leases.settle(outcome, now);
     if (credits) view.setCredits(lease.accountId, Number(credits.available));
+    given.end(lease.attemptId);
+    if (settled) view.addLoad(lease.accountId, lease.workerId, -1);
     if (settled) log.warn({ attempt_id: lease.attemptId, account: lease.accountId }, "lease expired and was settled");
   }
   return expired.length;

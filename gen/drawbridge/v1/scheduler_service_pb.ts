@@ -37,7 +37,8 @@ export type AcquireRequest = Message<"drawbridge.v1.AcquireRequest"> & {
   requestId: string;
 
   /**
-   * Names the attempt, and so the lease. A repeated call with the same id gives the same lease.
+   * Names the attempt, and so the lease. A repeated call with the same id gives the same lease, and LEASE_INVALID once it was reported, as
+   * long as the scheduler that gave it is asked and remembers it (20,000 attempts).
    *
    * @generated from field: string attempt_id = 2;
    */
