@@ -185,6 +185,7 @@ test("a watch that ends is begun again after a pause", async () => {
     registry: {
       async *watchWorkers() {
         watches += 1;
+        yield* [];
       },
     },
     worker: () => {
