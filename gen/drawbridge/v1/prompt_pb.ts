@@ -15,7 +15,7 @@ import type { Message as Message$1, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file drawbridge/v1/prompt.proto.
  */
 export const file_drawbridge_v1_prompt: GenFile = /*@__PURE__*/
-  fileDesc("ChpkcmF3YnJpZGdlL3YxL3Byb21wdC5wcm90bxINZHJhd2JyaWRnZS52MSLeAQoHTWVzc2FnZRItCgRyb2xlGAEgASgOMhMuZHJhd2JyaWRnZS52MS5Sb2xlQgq6SAeCAQQQASAAEjQKBXBhcnRzGAIgAygLMhouZHJhd2JyaWRnZS52MS5Db250ZW50UGFydEIJukgGkgEDEIAgEjYKCnRvb2xfY2FsbHMYAyADKAsyFy5kcmF3YnJpZGdlLnYxLlRvb2xDYWxsQgm6SAaSAQMQgAESHgoMdG9vbF9jYWxsX2lkGAQgASgJQgi6SAVyAxiAAhIWCgRuYW1lGAUgASgJQgi6SAVyAxiAAiJYCgtDb250ZW50UGFydBITCgR0ZXh0GAEgASgJQgOAAQFIABIlCgVpbWFnZRgCIAEoCzIULmRyYXdicmlkZ2UudjEuSW1hZ2VIAEINCgRwYXJ0EgW6SAIIASJBCgVJbWFnZRIeCgptZWRpYV90eXBlGAEgASgJQgq6SAdyBRABGIABEhgKBGRhdGEYAiABKAxCCoABAbpIBHoCEAEiVQoIVG9vbENhbGwSFAoCaWQYASABKAlCCLpIBXIDGIACEhYKBG5hbWUYAiABKAlCCLpIBXIDGIACEhsKDmFyZ3VtZW50c19qc29uGAMgASgJQgOAAQEi0gEKBlByb21wdBIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAAhI1CghtZXNzYWdlcxgCIAMoCzIWLmRyYXdicmlkZ2UudjEuTWVzc2FnZUILukgIkgEFCAEQgCASJwoRb3V0cHV0X3Rva2Vuc19tYXgYAyABKANCDLpICSIHGICt4gQoABIfCgRzdG9wGAQgAygJQhG6SA6SAQsQBCIHcgUQARiACBIsChVpbnB1dF90b2tlbnNfZXN0aW1hdGUYBSABKANCDbpICiIIGICU69wDKAAi/wEKC1Byb21wdEV2ZW50EikKB3N0YXJ0ZWQYASABKAsyFi5kcmF3YnJpZGdlLnYxLlN0YXJ0ZWRIABIoCgR0ZXh0GAIgASgLMhguZHJhd2JyaWRnZS52MS5UZXh0RGVsdGFIABIyCglyZWFzb25pbmcYAyABKAsyHS5kcmF3YnJpZGdlLnYxLlJlYXNvbmluZ0RlbHRhSAASMQoJdG9vbF9jYWxsGAQgASgLMhwuZHJhd2JyaWRnZS52MS5Ub29sQ2FsbERlbHRhSAASKwoIZmluaXNoZWQYBSABKAsyFy5kcmF3YnJpZGdlLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQiYwoHU3RhcnRlZBISCgphY2NvdW50X2lkGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgphdHRlbXB0X2lkGAMgASgJEh0KFWlucHV0X3Rva2Vuc19lc3RpbWF0ZRgEIAEoAyIeCglUZXh0RGVsdGESEQoEdGV4dBgBIAEoCUIDgAEBIiMKDlJlYXNvbmluZ0RlbHRhEhEKBHRleHQYASABKAlCA4ABASJVCg1Ub29sQ2FsbERlbHRhEg0KBWluZGV4GAEgASgFEgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkSGwoOYXJndW1lbnRzX2pzb24YBCABKAlCA4ABASJjCghGaW5pc2hlZBIuCgtzdG9wX3JlYXNvbhgBIAEoDjIZLmRyYXdicmlkZ2UudjEuU3RvcFJlYXNvbhInCgdvdXRjb21lGAIgASgLMhYuZHJhd2JyaWRnZS52MS5PdXRjb21lKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfU1lTVEVNEAESEgoOUk9MRV9ERVZFTE9QRVIQAhINCglST0xFX1VTRVIQAxISCg5ST0xFX0FTU0lTVEFOVBAEEg0KCVJPTEVfVE9PTBAFKs4BCgpTdG9wUmVhc29uEhsKF1NUT1BfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUU1RPUF9SRUFTT05fRU5EX1RVUk4QARIaChZTVE9QX1JFQVNPTl9NQVhfVE9LRU5TEAISHQoZU1RPUF9SRUFTT05fU1RPUF9TRVFVRU5DRRADEhoKFlNUT1BfUkVBU09OX1RPT0xfQ0FMTFMQBBIXChNTVE9QX1JFQVNPTl9SRUZVU0FMEAUSGQoVU1RPUF9SRUFTT05fQ0FOQ0VMTEVEEAZiBnByb3RvMw", [file_buf_validate_validate, file_drawbridge_v1_usage]);
+  fileDesc("ChpkcmF3YnJpZGdlL3YxL3Byb21wdC5wcm90bxINZHJhd2JyaWRnZS52MSLeAQoHTWVzc2FnZRItCgRyb2xlGAEgASgOMhMuZHJhd2JyaWRnZS52MS5Sb2xlQgq6SAeCAQQQASAAEjQKBXBhcnRzGAIgAygLMhouZHJhd2JyaWRnZS52MS5Db250ZW50UGFydEIJukgGkgEDEIAgEjYKCnRvb2xfY2FsbHMYAyADKAsyFy5kcmF3YnJpZGdlLnYxLlRvb2xDYWxsQgm6SAaSAQMQgAESHgoMdG9vbF9jYWxsX2lkGAQgASgJQgi6SAVyAxiAAhIWCgRuYW1lGAUgASgJQgi6SAVyAxiAAiJYCgtDb250ZW50UGFydBITCgR0ZXh0GAEgASgJQgOAAQFIABIlCgVpbWFnZRgCIAEoCzIULmRyYXdicmlkZ2UudjEuSW1hZ2VIAEINCgRwYXJ0EgW6SAIIASJBCgVJbWFnZRIeCgptZWRpYV90eXBlGAEgASgJQgq6SAdyBRABGIABEhgKBGRhdGEYAiABKAxCCoABAbpIBHoCEAEiVQoIVG9vbENhbGwSFAoCaWQYASABKAlCCLpIBXIDGIACEhYKBG5hbWUYAiABKAlCCLpIBXIDGIACEhsKDmFyZ3VtZW50c19qc29uGAMgASgJQgOAAQEijwMKBlByb21wdBIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAAhI1CghtZXNzYWdlcxgCIAMoCzIWLmRyYXdicmlkZ2UudjEuTWVzc2FnZUILukgIkgEFCAEQgCASJwoRb3V0cHV0X3Rva2Vuc19tYXgYAyABKANCDLpICSIHGICt4gQoABIfCgRzdG9wGAQgAygJQhG6SA6SAQsQBCIHcgUQARiACBIsChVpbnB1dF90b2tlbnNfZXN0aW1hdGUYBSABKANCDbpICiIIGICU69wDKAASLQoFdG9vbHMYBiADKAsyEy5kcmF3YnJpZGdlLnYxLlRvb2xCCbpIBpIBAxCAARIuCgt0b29sX2Nob2ljZRgHIAEoCzIZLmRyYXdicmlkZ2UudjEuVG9vbENob2ljZRI2Cg9yZXNwb25zZV9mb3JtYXQYCCABKAsyHS5kcmF3YnJpZGdlLnYxLlJlc3BvbnNlRm9ybWF0EiQKEmNvbnZlcnNhdGlvbl9zY29wZRgJIAEoCUIIukgFcgMYgAIidwoEVG9vbBIrCgRuYW1lGAEgASgJQh26SBpyGBABGIABMhFeW2EtekEtWjAtOV8uLV0rJBIeCgtkZXNjcmlwdGlvbhgCIAEoCUIJukgGcgQYgIAEEiIKD3BhcmFtZXRlcnNfanNvbhgDIAEoCUIJukgGcgQYgIAQImEKClRvb2xDaG9pY2USKwoEbW9kZRgBIAEoDjIdLmRyYXdicmlkZ2UudjEuVG9vbENob2ljZU1vZGUSFgoEbmFtZRgCIAEoCUIIukgFcgMYgAESDgoGc2luZ2xlGAMgASgIIpEBCg5SZXNwb25zZUZvcm1hdBI2Cgtqc29uX29iamVjdBgBIAEoCzIfLmRyYXdicmlkZ2UudjEuSnNvbk9iamVjdEZvcm1hdEgAEjYKC2pzb25fc2NoZW1hGAIgASgLMh8uZHJhd2JyaWRnZS52MS5Kc29uU2NoZW1hRm9ybWF0SABCDwoGZm9ybWF0EgW6SAIIASISChBKc29uT2JqZWN0Rm9ybWF0ImwKEEpzb25TY2hlbWFGb3JtYXQSFgoEbmFtZRgBIAEoCUIIukgFcgMYgAESHgoLZGVzY3JpcHRpb24YAiABKAlCCbpIBnIEGICABBIgCgtzY2hlbWFfanNvbhgDIAEoCUILukgIcgYQAhiAgBAi/wEKC1Byb21wdEV2ZW50EikKB3N0YXJ0ZWQYASABKAsyFi5kcmF3YnJpZGdlLnYxLlN0YXJ0ZWRIABIoCgR0ZXh0GAIgASgLMhguZHJhd2JyaWRnZS52MS5UZXh0RGVsdGFIABIyCglyZWFzb25pbmcYAyABKAsyHS5kcmF3YnJpZGdlLnYxLlJlYXNvbmluZ0RlbHRhSAASMQoJdG9vbF9jYWxsGAQgASgLMhwuZHJhd2JyaWRnZS52MS5Ub29sQ2FsbERlbHRhSAASKwoIZmluaXNoZWQYBSABKAsyFy5kcmF3YnJpZGdlLnYxLkZpbmlzaGVkSABCBwoFZXZlbnQiYwoHU3RhcnRlZBISCgphY2NvdW50X2lkGAEgASgJEhEKCXdvcmtlcl9pZBgCIAEoCRISCgphdHRlbXB0X2lkGAMgASgJEh0KFWlucHV0X3Rva2Vuc19lc3RpbWF0ZRgEIAEoAyIeCglUZXh0RGVsdGESEQoEdGV4dBgBIAEoCUIDgAEBIiMKDlJlYXNvbmluZ0RlbHRhEhEKBHRleHQYASABKAlCA4ABASJVCg1Ub29sQ2FsbERlbHRhEg0KBWluZGV4GAEgASgFEgoKAmlkGAIgASgJEgwKBG5hbWUYAyABKAkSGwoOYXJndW1lbnRzX2pzb24YBCABKAlCA4ABASJjCghGaW5pc2hlZBIuCgtzdG9wX3JlYXNvbhgBIAEoDjIZLmRyYXdicmlkZ2UudjEuU3RvcFJlYXNvbhInCgdvdXRjb21lGAIgASgLMhYuZHJhd2JyaWRnZS52MS5PdXRjb21lKnMKBFJvbGUSFAoQUk9MRV9VTlNQRUNJRklFRBAAEg8KC1JPTEVfU1lTVEVNEAESEgoOUk9MRV9ERVZFTE9QRVIQAhINCglST0xFX1VTRVIQAxISCg5ST0xFX0FTU0lTVEFOVBAEEg0KCVJPTEVfVE9PTBAFKocBCg5Ub29sQ2hvaWNlTW9kZRIgChxUT09MX0NIT0lDRV9NT0RFX1VOU1BFQ0lGSUVEEAASGQoVVE9PTF9DSE9JQ0VfTU9ERV9BVVRPEAESGQoVVE9PTF9DSE9JQ0VfTU9ERV9OT05FEAISHQoZVE9PTF9DSE9JQ0VfTU9ERV9SRVFVSVJFRBADKs4BCgpTdG9wUmVhc29uEhsKF1NUT1BfUkVBU09OX1VOU1BFQ0lGSUVEEAASGAoUU1RPUF9SRUFTT05fRU5EX1RVUk4QARIaChZTVE9QX1JFQVNPTl9NQVhfVE9LRU5TEAISHQoZU1RPUF9SRUFTT05fU1RPUF9TRVFVRU5DRRADEhoKFlNUT1BfUkVBU09OX1RPT0xfQ0FMTFMQBBIXChNTVE9QX1JFQVNPTl9SRUZVU0FMEAUSGQoVU1RPUF9SRUFTT05fQ0FOQ0VMTEVEEAZiBnByb3RvMw", [file_buf_validate_validate, file_drawbridge_v1_usage]);
 
 /**
  * One message of the conversation, oldest first.
@@ -206,6 +206,34 @@ export type Prompt = Message$1<"drawbridge.v1.Prompt"> & {
    * @generated from field: int64 input_tokens_estimate = 5;
    */
   inputTokensEstimate: bigint;
+
+  /**
+   * The client's tools: the agent may call them, and the client runs them.
+   *
+   * @generated from field: repeated drawbridge.v1.Tool tools = 6;
+   */
+  tools: Tool[];
+
+  /**
+   * Which of the tools the agent may or must call.
+   *
+   * @generated from field: drawbridge.v1.ToolChoice tool_choice = 7;
+   */
+  toolChoice?: ToolChoice | undefined;
+
+  /**
+   * The form that the answer has to have. Absent: any.
+   *
+   * @generated from field: drawbridge.v1.ResponseFormat response_format = 8;
+   */
+  responseFormat?: ResponseFormat | undefined;
+
+  /**
+   * Whose conversation it is: a session is continued only for the same scope. Empty: no session is continued or kept for continuing.
+   *
+   * @generated from field: string conversation_scope = 9;
+   */
+  conversationScope: string;
 };
 
 /**
@@ -214,6 +242,163 @@ export type Prompt = Message$1<"drawbridge.v1.Prompt"> & {
  */
 export const PromptSchema: GenMessage<Prompt> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_prompt, 4);
+
+/**
+ * A tool that the client runs.
+ *
+ * @generated from message drawbridge.v1.Tool
+ */
+export type Tool = Message$1<"drawbridge.v1.Tool"> & {
+  /**
+   * Its name, as the client knows it.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it is for, for the model.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * The JSON Schema of its arguments, as JSON text. Empty: it takes none.
+   *
+   * @generated from field: string parameters_json = 3;
+   */
+  parametersJson: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.Tool.
+ * Use `create(ToolSchema)` to create a new message.
+ */
+export const ToolSchema: GenMessage<Tool> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_prompt, 5);
+
+/**
+ * Which tools may be called.
+ *
+ * @generated from message drawbridge.v1.ToolChoice
+ */
+export type ToolChoice = Message$1<"drawbridge.v1.ToolChoice"> & {
+  /**
+   * How free the agent is.
+   *
+   * @generated from field: drawbridge.v1.ToolChoiceMode mode = 1;
+   */
+  mode: ToolChoiceMode;
+
+  /**
+   * MODE_REQUIRED: this tool; empty: any.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * At most one call in an answer.
+   *
+   * @generated from field: bool single = 3;
+   */
+  single: boolean;
+};
+
+/**
+ * Describes the message drawbridge.v1.ToolChoice.
+ * Use `create(ToolChoiceSchema)` to create a new message.
+ */
+export const ToolChoiceSchema: GenMessage<ToolChoice> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_prompt, 6);
+
+/**
+ * The form of an answer.
+ *
+ * @generated from message drawbridge.v1.ResponseFormat
+ */
+export type ResponseFormat = Message$1<"drawbridge.v1.ResponseFormat"> & {
+  /**
+   * Which form.
+   *
+   * @generated from oneof drawbridge.v1.ResponseFormat.format
+   */
+  format: {
+    /**
+     * One JSON object of any shape.
+     *
+     * @generated from field: drawbridge.v1.JsonObjectFormat json_object = 1;
+     */
+    value: JsonObjectFormat;
+    case: "jsonObject";
+  } | {
+    /**
+     * JSON that follows a schema.
+     *
+     * @generated from field: drawbridge.v1.JsonSchemaFormat json_schema = 2;
+     */
+    value: JsonSchemaFormat;
+    case: "jsonSchema";
+  } | { case: undefined; value?: undefined };
+};
+
+/**
+ * Describes the message drawbridge.v1.ResponseFormat.
+ * Use `create(ResponseFormatSchema)` to create a new message.
+ */
+export const ResponseFormatSchema: GenMessage<ResponseFormat> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_prompt, 7);
+
+/**
+ * One JSON object of any shape.
+ *
+ * @generated from message drawbridge.v1.JsonObjectFormat
+ */
+export type JsonObjectFormat = Message$1<"drawbridge.v1.JsonObjectFormat"> & {
+};
+
+/**
+ * Describes the message drawbridge.v1.JsonObjectFormat.
+ * Use `create(JsonObjectFormatSchema)` to create a new message.
+ */
+export const JsonObjectFormatSchema: GenMessage<JsonObjectFormat> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_prompt, 8);
+
+/**
+ * JSON that follows a schema.
+ *
+ * @generated from message drawbridge.v1.JsonSchemaFormat
+ */
+export type JsonSchemaFormat = Message$1<"drawbridge.v1.JsonSchemaFormat"> & {
+  /**
+   * The schema's name, for the model.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it is for, for the model.
+   *
+   * @generated from field: string description = 2;
+   */
+  description: string;
+
+  /**
+   * The JSON Schema, as JSON text.
+   *
+   * @generated from field: string schema_json = 3;
+   */
+  schemaJson: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.JsonSchemaFormat.
+ * Use `create(JsonSchemaFormatSchema)` to create a new message.
+ */
+export const JsonSchemaFormatSchema: GenMessage<JsonSchemaFormat> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_prompt, 9);
 
 /**
  * One event of an answer. Kinds that a reader does not know are skipped.
@@ -274,7 +459,7 @@ export type PromptEvent = Message$1<"drawbridge.v1.PromptEvent"> & {
  * Use `create(PromptEventSchema)` to create a new message.
  */
 export const PromptEventSchema: GenMessage<PromptEvent> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 5);
+  messageDesc(file_drawbridge_v1_prompt, 10);
 
 /**
  * Who answers.
@@ -316,7 +501,7 @@ export type Started = Message$1<"drawbridge.v1.Started"> & {
  * Use `create(StartedSchema)` to create a new message.
  */
 export const StartedSchema: GenMessage<Started> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 6);
+  messageDesc(file_drawbridge_v1_prompt, 11);
 
 /**
  * A piece of the answer's text.
@@ -337,7 +522,7 @@ export type TextDelta = Message$1<"drawbridge.v1.TextDelta"> & {
  * Use `create(TextDeltaSchema)` to create a new message.
  */
 export const TextDeltaSchema: GenMessage<TextDelta> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 7);
+  messageDesc(file_drawbridge_v1_prompt, 12);
 
 /**
  * A piece of the reasoning's text.
@@ -358,7 +543,7 @@ export type ReasoningDelta = Message$1<"drawbridge.v1.ReasoningDelta"> & {
  * Use `create(ReasoningDeltaSchema)` to create a new message.
  */
 export const ReasoningDeltaSchema: GenMessage<ReasoningDelta> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 8);
+  messageDesc(file_drawbridge_v1_prompt, 13);
 
 /**
  * A piece of a tool call. The first one of an index has id and name.
@@ -400,7 +585,7 @@ export type ToolCallDelta = Message$1<"drawbridge.v1.ToolCallDelta"> & {
  * Use `create(ToolCallDeltaSchema)` to create a new message.
  */
 export const ToolCallDeltaSchema: GenMessage<ToolCallDelta> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 9);
+  messageDesc(file_drawbridge_v1_prompt, 14);
 
 /**
  * The end of an answer.
@@ -428,7 +613,7 @@ export type Finished = Message$1<"drawbridge.v1.Finished"> & {
  * Use `create(FinishedSchema)` to create a new message.
  */
 export const FinishedSchema: GenMessage<Finished> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_prompt, 10);
+  messageDesc(file_drawbridge_v1_prompt, 15);
 
 /**
  * Who wrote a message.
@@ -491,6 +676,54 @@ export type Role = (typeof Role)[keyof typeof Role] | UnknownEnum;
  */
 export const RoleSchema: GenEnum<Role> = /*@__PURE__*/
   enumDesc(file_drawbridge_v1_prompt, 0);
+
+/**
+ * How free the agent is in calling tools.
+ *
+ * @generated from enum drawbridge.v1.ToolChoiceMode
+ */
+export const ToolChoiceMode = {
+  /**
+   * As AUTO.
+   *
+   * @generated from enum value: TOOL_CHOICE_MODE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * It decides.
+   *
+   * @generated from enum value: TOOL_CHOICE_MODE_AUTO = 1;
+   */
+  AUTO: 1,
+
+  /**
+   * It calls none; none is offered.
+   *
+   * @generated from enum value: TOOL_CHOICE_MODE_NONE = 2;
+   */
+  NONE: 2,
+
+  /**
+   * It has to call one. The agent is told; an answer without a call is AGENT_ERROR.
+   *
+   * @generated from enum value: TOOL_CHOICE_MODE_REQUIRED = 3;
+   */
+  REQUIRED: 3,
+} as const;
+
+/**
+ * How free the agent is in calling tools.
+ *
+ * @generated from enum drawbridge.v1.ToolChoiceMode
+ */
+export type ToolChoiceMode = (typeof ToolChoiceMode)[keyof typeof ToolChoiceMode] | UnknownEnum;
+
+/**
+ * Describes the enum drawbridge.v1.ToolChoiceMode.
+ */
+export const ToolChoiceModeSchema: GenEnum<ToolChoiceMode> = /*@__PURE__*/
+  enumDesc(file_drawbridge_v1_prompt, 1);
 
 /**
  * Why an answer ended.
@@ -559,5 +792,5 @@ export type StopReason = (typeof StopReason)[keyof typeof StopReason] | UnknownE
  * Describes the enum drawbridge.v1.StopReason.
  */
 export const StopReasonSchema: GenEnum<StopReason> = /*@__PURE__*/
-  enumDesc(file_drawbridge_v1_prompt, 1);
+  enumDesc(file_drawbridge_v1_prompt, 2);
 

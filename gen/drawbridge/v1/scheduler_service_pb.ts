@@ -4,8 +4,8 @@
 // @generated from file drawbridge/v1/scheduler_service.proto (package drawbridge.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { ErrorReason } from "./error_reason_pb.ts";
 import { file_drawbridge_v1_error_reason } from "./error_reason_pb.ts";
@@ -15,13 +15,13 @@ import type { Outcome } from "./usage_pb.ts";
 import { file_drawbridge_v1_usage } from "./usage_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
 import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file drawbridge/v1/scheduler_service.proto.
  */
 export const file_drawbridge_v1_scheduler_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIpMBCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgiXgoPRGlzcGF0Y2hSZXF1ZXN0EhwKCnJlcXVlc3RfaWQYASABKAlCCLpIBXIDGIABEi0KBnByb21wdBgCIAEoCzIVLmRyYXdicmlkZ2UudjEuUHJvbXB0Qga6SAPIAQEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMiUwoORXhwbGFpblJlcXVlc3QSGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYAiADKAlCCLpIBZIBAhBAItEBCglDYW5kaWRhdGUSEgoKYWNjb3VudF9pZBgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSDAoEcmFuaxgDIAEoBRINCgVzY29yZRgEIAEoARIPCgdjcmVkaXRzGAUgASgBEhcKD2F2YWlsYWJsZV9zbG90cxgGIAEoBRITCgtxdWV1ZV9kZXB0aBgHIAEoBRIsCghyZWplY3RlZBgIIAEoDjIaLmRyYXdicmlkZ2UudjEuRXJyb3JSZWFzb24SEwoLZXhwbGFuYXRpb24YCSABKAkiPwoPRXhwbGFpblJlc3BvbnNlEiwKCmNhbmRpZGF0ZXMYASADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZSITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsMpkDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJNCghEaXNwYXRjaBIeLmRyYXdicmlkZ2UudjEuRGlzcGF0Y2hSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlc3BvbnNlMAESTQoHRXhwbGFpbhIdLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkV4cGxhaW5SZXNwb25zZSIDkAIBElYKCkxpc3RNb2RlbHMSIC5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0TW9kZWxzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIoICCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAEhkKB3VzZXJfaWQYBSABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAYgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAESHQoMY29udmVyc2F0aW9uGAcgASgJQge6SARyAhhAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgirgEKD0Rpc3BhdGNoUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAxiAARItCgZwcm9tcHQYAiABKAsyFS5kcmF3YnJpZGdlLnYxLlByb21wdEIGukgDyAEBEhkKB3VzZXJfaWQYAyABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAQgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMiUwoORXhwbGFpblJlcXVlc3QSGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYAiADKAlCCLpIBZIBAhBAItEBCglDYW5kaWRhdGUSEgoKYWNjb3VudF9pZBgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSDAoEcmFuaxgDIAEoBRINCgVzY29yZRgEIAEoARIPCgdjcmVkaXRzGAUgASgBEhcKD2F2YWlsYWJsZV9zbG90cxgGIAEoBRITCgtxdWV1ZV9kZXB0aBgHIAEoBRIsCghyZWplY3RlZBgIIAEoDjIaLmRyYXdicmlkZ2UudjEuRXJyb3JSZWFzb24SEwoLZXhwbGFuYXRpb24YCSABKAkiPwoPRXhwbGFpblJlc3BvbnNlEiwKCmNhbmRpZGF0ZXMYASADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZSITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADMpkDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJNCghEaXNwYXRjaBIeLmRyYXdicmlkZ2UudjEuRGlzcGF0Y2hSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlc3BvbnNlMAESTQoHRXhwbGFpbhIdLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkV4cGxhaW5SZXNwb25zZSIDkAIBElYKCkxpc3RNb2RlbHMSIC5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0TW9kZWxzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
 
 /**
  * What is to be placed.
@@ -57,6 +57,27 @@ export type AcquireRequest = Message<"drawbridge.v1.AcquireRequest"> & {
    * @generated from field: repeated string excluded_account_ids = 4;
    */
   excludedAccountIds: string[];
+
+  /**
+   * Who asks, for fair shares among those who wait. Empty: nobody in particular, one share for all of them.
+   *
+   * @generated from field: string user_id = 5;
+   */
+  userId: string;
+
+  /**
+   * The class in which the request waits; a higher one goes first. Classes share by weight, so that a lower one is slowed, never starved.
+   *
+   * @generated from field: drawbridge.v1.Priority priority = 6;
+   */
+  priority: Priority;
+
+  /**
+   * The key of the conversation that the request continues: its holder is preferred while it can take it now. Empty: none.
+   *
+   * @generated from field: string conversation = 7;
+   */
+  conversation: string;
 };
 
 /**
@@ -218,6 +239,20 @@ export type DispatchRequest = Message<"drawbridge.v1.DispatchRequest"> & {
    * @generated from field: drawbridge.v1.Prompt prompt = 2;
    */
   prompt?: Prompt | undefined;
+
+  /**
+   * Who asks, as in Acquire.
+   *
+   * @generated from field: string user_id = 3;
+   */
+  userId: string;
+
+  /**
+   * The class in which it waits, as in Acquire.
+   *
+   * @generated from field: drawbridge.v1.Priority priority = 4;
+   */
+  priority: Priority;
 };
 
 /**
@@ -458,6 +493,54 @@ export type ListModelsResponse = Message<"drawbridge.v1.ListModelsResponse"> & {
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_scheduler_service, 12);
+
+/**
+ * Classes of requests that wait.
+ *
+ * @generated from enum drawbridge.v1.Priority
+ */
+export const Priority = {
+  /**
+   * As NORMAL.
+   *
+   * @generated from enum value: PRIORITY_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Work that can wait.
+   *
+   * @generated from enum value: PRIORITY_LOW = 1;
+   */
+  LOW: 1,
+
+  /**
+   * The usual.
+   *
+   * @generated from enum value: PRIORITY_NORMAL = 2;
+   */
+  NORMAL: 2,
+
+  /**
+   * Somebody waits for it.
+   *
+   * @generated from enum value: PRIORITY_HIGH = 3;
+   */
+  HIGH: 3,
+} as const;
+
+/**
+ * Classes of requests that wait.
+ *
+ * @generated from enum drawbridge.v1.Priority
+ */
+export type Priority = (typeof Priority)[keyof typeof Priority] | UnknownEnum;
+
+/**
+ * Describes the enum drawbridge.v1.Priority.
+ */
+export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
+  enumDesc(file_drawbridge_v1_scheduler_service, 0);
 
 /**
  * Picks accounts, keeps leases and settles credits. Tokens do not pass through it, except in Dispatch.
