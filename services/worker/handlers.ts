@@ -10,7 +10,7 @@ import {
   type WorkerService,
 } from "#gen/drawbridge/v1/worker_service";
 import { asDrawbridgeError } from "../kit/errors.ts";
-import type { Attempts } from "./attempts.ts";
+import type { Attempts } from "./turn/attempts.ts";
 
 export interface WorkerParts {
   readonly attempts: Attempts;

@@ -1,7 +1,7 @@
 // What an agent's failure means. Agents have no codes for most of it, so it is read from their words: the profile's rules first, then
 // these, the first that matches. Authentication stands before anything that looks like a server's failure.
 import { DrawbridgeError, type Reason } from "../../kit/errors.ts";
-import { redact } from "../redact.ts";
+import { redact } from "../process/redact.ts";
 import type { ErrorRule } from "./profile.ts";
 
 export const commonErrors: readonly ErrorRule[] = [

@@ -2,8 +2,8 @@
 import { constants } from "node:fs";
 import { access, mkdir, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
-import type { Environment } from "../environment.ts";
-import type { Frame } from "../framing.ts";
+import type { Environment } from "../process/environment.ts";
+import type { Frame } from "../protocol/framing.ts";
 import type { AgentProfile, StartContext } from "./profile.ts";
 
 /** The launcher does not forward signals, so the real program is preferred where it can be found. */

@@ -1,8 +1,8 @@
 // What Drawbridge knows about one kind of agent: data, and a few small functions.
 import type { EnvValue } from "#gen/drawbridge/v1/account";
 import type { Reason } from "../../kit/errors.ts";
-import type { AccountFolders, Environment } from "../environment.ts";
-import type { Frame } from "../framing.ts";
+import type { AccountFolders, Environment } from "../process/environment.ts";
+import type { Frame } from "../protocol/framing.ts";
 
 export interface StartContext {
   readonly folders: AccountFolders;

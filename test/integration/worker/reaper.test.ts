@@ -3,7 +3,7 @@ import { afterEach, describe, expect, it } from "vitest";
 import { systemClock } from "../../../services/kit/clock.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { newId } from "../../../services/kit/random.ts";
-import { createReaper } from "../../../services/worker/reaper.ts";
+import { createReaper } from "../../../services/worker/process/reaper.ts";
 import { until } from "../../support/until.ts";
 
 const path = process.env["PATH"] ?? "";

@@ -2,7 +2,7 @@ import { describe, expect, it } from "vitest";
 import { create } from "@bufbuild/protobuf";
 import { FinishedSchema, type PromptEvent, StartedSchema } from "#gen/drawbridge/v1/prompt";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
-import { createBatcher } from "../../../services/worker/batcher.ts";
+import { createBatcher } from "../../../services/worker/turn/batcher.ts";
 
 const started = { case: "started" as const, value: create(StartedSchema) };
 const finished = { case: "finished" as const, value: create(FinishedSchema) };

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { PassThrough } from "node:stream";
-import { createFraming, createLineSplitter } from "../../../services/worker/framing.ts";
+import { createFraming, createLineSplitter } from "../../../services/worker/protocol/framing.ts";
 
 function split(chunks: readonly (string | Buffer)[], bytesMax = 1_000) {
   const lines: string[] = [];

@@ -3,8 +3,8 @@ import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { StopReason } from "#gen/drawbridge/v1/prompt";
 import { End, UsageSource } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
-import { failureVerdict, outcomeOf, stopVerdict, verdictOf } from "../../../services/worker/outcome.ts";
-import type { TurnEnd, TurnResult } from "../../../services/worker/turn.ts";
+import { failureVerdict, outcomeOf, stopVerdict, verdictOf } from "../../../services/worker/turn/outcome.ts";
+import type { TurnEnd, TurnResult } from "../../../services/worker/turn/turn.ts";
 
 const result = (end: TurnEnd, fields: Partial<TurnResult> = {}): TurnResult => ({
   end,

@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { countTokens } from "../../../services/kit/tokens.ts";
-import { createOutputMeter, createStopScanner } from "../../../services/worker/output-limits.ts";
+import { createOutputMeter, createStopScanner } from "../../../services/worker/turn/output-limits.ts";
 
 function scan(sequences: string[], pieces: string[]) {
   const scanner = createStopScanner(sequences);

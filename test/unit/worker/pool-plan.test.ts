@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { type MemberView, type Phase, planPool, type PoolView } from "../../../services/worker/pool-plan.ts";
+import { type MemberView, type Phase, planPool, type PoolView } from "../../../services/worker/pool/pool-plan.ts";
 
 let nextId = 1;
 const member = (phase: Phase, fields: Partial<MemberView> = {}): MemberView => ({

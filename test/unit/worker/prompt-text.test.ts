@@ -1,7 +1,7 @@
 import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
 import { type Message, MessageSchema, Role } from "#gen/drawbridge/v1/prompt";
-import { promptBlocks, promptText } from "../../../services/worker/prompt-text.ts";
+import { promptBlocks, promptText } from "../../../services/worker/turn/prompt-text.ts";
 
 function say(role: Role, text: string, fields: Record<string, unknown> = {}): Message {
   return create(MessageSchema, { role, parts: [{ part: { case: "text", value: text } }], ...fields });

@@ -4,12 +4,12 @@ import { OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { Health } from "#gen/drawbridge/v1/worker";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
-import { folderName } from "../../../services/worker/environment.ts";
-import { createOutbox } from "../../../services/worker/outbox.ts";
-import { poolHealth, workerHealth } from "../../../services/worker/pool-health.ts";
-import { findModelChoice } from "../../../services/worker/session-model.ts";
-import { createTextRing } from "../../../services/worker/text-ring.ts";
-import { watchActivity } from "../../../services/worker/turn-deadlines.ts";
+import { folderName } from "../../../services/worker/process/environment.ts";
+import { createOutbox } from "../../../services/worker/presence/outbox.ts";
+import { poolHealth, workerHealth } from "../../../services/worker/pool/pool-health.ts";
+import { findModelChoice } from "../../../services/worker/protocol/session-model.ts";
+import { createTextRing } from "../../../services/worker/process/text-ring.ts";
+import { watchActivity } from "../../../services/worker/turn/turn-deadlines.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
 describe("the outbox", () => {

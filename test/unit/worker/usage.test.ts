@@ -1,6 +1,6 @@
 import { describe, expect, it } from "vitest";
 import { UsageSource } from "#gen/drawbridge/v1/usage";
-import { reportedUsage, usageOf, usageOfCutTurn } from "../../../services/worker/usage.ts";
+import { reportedUsage, usageOf, usageOfCutTurn } from "../../../services/worker/turn/usage.ts";
 
 const metered = { inputTokens: 10, outputTokens: 5, reasoningTokens: 2 };
 

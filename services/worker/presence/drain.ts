@@ -1,8 +1,8 @@
 // The worker's end: nothing new, what runs finishes within the grace, the rest is cancelled, the agents end, the registry hears of it.
-import type { Clock } from "../kit/clock.ts";
-import type { Log } from "../kit/log.ts";
-import type { Attempts } from "./attempts.ts";
-import type { Pool } from "./pool.ts";
+import type { Clock } from "../../kit/clock.ts";
+import type { Log } from "../../kit/log.ts";
+import type { Attempts } from "../turn/attempts.ts";
+import type { Pool } from "../pool/pool.ts";
 import type { Registration } from "./registration.ts";
 
 export interface DrainOptions {

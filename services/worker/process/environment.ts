@@ -3,7 +3,7 @@ import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
 import type { EnvValue } from "#gen/drawbridge/v1/account";
-import { DrawbridgeError } from "../kit/errors.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 
 /** The folders of one account. */
 export interface AccountFolders {

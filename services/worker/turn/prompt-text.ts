@@ -2,7 +2,7 @@
 // transcript whose delimiters carry a mark that no message contains.
 import type { ContentBlock } from "@agentclientprotocol/sdk/unstable";
 import { type ContentPart, type Message, Role } from "#gen/drawbridge/v1/prompt";
-import { DrawbridgeError } from "../kit/errors.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 
 export interface PromptTextOptions {
   /** Whether the agent advertised images. */

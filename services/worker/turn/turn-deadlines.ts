@@ -1,6 +1,6 @@
 // The deadlines inside a turn: the first sign of work, and the next one.
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError } from "../kit/errors.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 
 export interface ActivityOptions {
   readonly config: { readonly first_token_timeout: number; readonly idle_timeout: number };

@@ -1,7 +1,7 @@
 // Failures of a pool's processes in a row, and how long they keep it from starting another.
-import type { Clock } from "../kit/clock.ts";
-import type { DrawbridgeError } from "../kit/errors.ts";
-import { backoffMs, type Random } from "../kit/random.ts";
+import type { Clock } from "../../kit/clock.ts";
+import type { DrawbridgeError } from "../../kit/errors.ts";
+import { backoffMs, type Random } from "../../kit/random.ts";
 
 export interface FailureRecordOptions {
   readonly config: { readonly restart_backoff: number; readonly restart_backoff_max: number };

@@ -2,12 +2,12 @@
 // corrected file or a new login is found.
 import { join } from "node:path";
 import type { AccountSpec } from "#gen/drawbridge/v1/account";
-import type { Clock } from "../kit/clock.ts";
+import type { Clock } from "../../kit/clock.ts";
 import { type Agent, startAgent } from "./agent.ts";
-import type { WorkerSettings } from "./config.ts";
-import { baseEnvironment, createAccountFolders, type Environment, resolveValues } from "./environment.ts";
-import type { AgentProfile } from "./profiles/profile.ts";
-import type { Reaper } from "./reaper.ts";
+import type { WorkerSettings } from "../config.ts";
+import { baseEnvironment, createAccountFolders, type Environment, resolveValues } from "../process/environment.ts";
+import type { AgentProfile } from "../profiles/profile.ts";
+import type { Reaper } from "../process/reaper.ts";
 
 export interface AgentStarterOptions {
   readonly account: AccountSpec;

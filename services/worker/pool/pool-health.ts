@@ -1,6 +1,6 @@
 // How a pool is, and how a worker with several of them is. Pure.
 import { Health } from "#gen/drawbridge/v1/worker";
-import type { DrawbridgeError } from "../kit/errors.ts";
+import type { DrawbridgeError } from "../../kit/errors.ts";
 
 export interface HealthVerdict {
   readonly health: Health;

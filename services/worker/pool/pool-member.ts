@@ -1,8 +1,8 @@
 // One agent process through its phases: starting, ready, busy, preparing and ready again, stopping. The pool decides; this does.
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError } from "../kit/errors.ts";
-import type { Log } from "../kit/log.ts";
-import type { Agent, AgentSession } from "./agent.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
+import type { Log } from "../../kit/log.ts";
+import type { Agent, AgentSession } from "../protocol/agent.ts";
 import type { MemberView, Phase } from "./pool-plan.ts";
 
 export interface MemberOptions {

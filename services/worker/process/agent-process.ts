@@ -1,7 +1,7 @@
 // One agent process and all that it starts: in a process group of its own, tagged, and gone when it is stopped.
 import { type ChildProcess, spawn } from "node:child_process";
 import type { Readable, Writable } from "node:stream";
-import type { Clock } from "../kit/clock.ts";
+import type { Clock } from "../../kit/clock.ts";
 import { findDescendants, isAlive, type ProcessIdentity, tagVariable } from "./process-table.ts";
 import type { Reaper } from "./reaper.ts";
 import { createTextRing } from "./text-ring.ts";

@@ -4,10 +4,10 @@ import { durationMs } from "@bufbuild/protobuf/wkt";
 import type { Client } from "@connectrpc/connect";
 import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import type { Worker } from "#gen/drawbridge/v1/worker";
-import type { Clock } from "../kit/clock.ts";
-import { asDrawbridgeError } from "../kit/errors.ts";
-import type { Log } from "../kit/log.ts";
-import { backoffMs, type Random } from "../kit/random.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { asDrawbridgeError } from "../../kit/errors.ts";
+import type { Log } from "../../kit/log.ts";
+import { backoffMs, type Random } from "../../kit/random.ts";
 import type { Outbox } from "./outbox.ts";
 
 export interface RegistrationOptions {

@@ -1,8 +1,8 @@
 // What a turn used: as the agent reported it, wherever it did, else an estimate.
 import { create } from "@bufbuild/protobuf";
 import { type Usage, UsageSchema, UsageSource } from "#gen/drawbridge/v1/usage";
-import { isObject } from "./acp-connection.ts";
-import type { Frame } from "./framing.ts";
+import { isObject } from "../protocol/acp-connection.ts";
+import type { Frame } from "../protocol/framing.ts";
 
 export interface Metered {
   readonly inputTokens: number;

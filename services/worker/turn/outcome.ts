@@ -3,7 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { StopReason } from "#gen/drawbridge/v1/prompt";
 import { End, type Outcome, OutcomeSchema, type Usage } from "#gen/drawbridge/v1/usage";
-import { DrawbridgeError } from "../kit/errors.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import type { TurnResult } from "./turn.ts";
 import { type Metered, usageOf, usageOfCutTurn } from "./usage.ts";
 

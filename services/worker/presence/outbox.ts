@@ -1,6 +1,6 @@
 // Outcomes that the registry has not acknowledged. Nothing is dropped before the limit.
 import type { Outcome } from "#gen/drawbridge/v1/usage";
-import type { Log } from "../kit/log.ts";
+import type { Log } from "../../kit/log.ts";
 
 export interface Outbox {
   add(outcome: Outcome): void;

@@ -2,16 +2,16 @@
 import { type InitializeResponse, methods, PROTOCOL_VERSION, RequestError } from "@agentclientprotocol/sdk/unstable";
 import { mkdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError } from "../kit/errors.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import { type AcpConnection, connectAcp, isObject } from "./acp-connection.ts";
-import { type AgentProcess, startAgentProcess } from "./agent-process.ts";
-import type { WorkerSettings } from "./config.ts";
+import { type AgentProcess, startAgentProcess } from "../process/agent-process.ts";
+import type { WorkerSettings } from "../config.ts";
 import { settlesWithin, within } from "./deadline.ts";
 import type { Frame } from "./framing.ts";
-import { agentError, classifyFailure, quote } from "./profiles/errors.ts";
-import type { AgentProfile } from "./profiles/profile.ts";
-import type { Reaper } from "./reaper.ts";
+import { agentError, classifyFailure, quote } from "../profiles/errors.ts";
+import type { AgentProfile } from "../profiles/profile.ts";
+import type { Reaper } from "../process/reaper.ts";
 import { chooseModel } from "./session-model.ts";
 
 export interface AgentOptions {

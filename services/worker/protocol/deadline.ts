@@ -1,6 +1,6 @@
 // Waiting with a bound.
-import type { Clock } from "../kit/clock.ts";
-import type { DrawbridgeError } from "../kit/errors.ts";
+import type { Clock } from "../../kit/clock.ts";
+import type { DrawbridgeError } from "../../kit/errors.ts";
 
 /** `work`, or the error when `ms` have passed first. The work itself goes on; whoever called ends it. */
 export async function within<T>(work: Promise<T>, ms: number, clock: Clock, late: () => DrawbridgeError): Promise<T> {

@@ -2,17 +2,17 @@
 import { create } from "@bufbuild/protobuf";
 import type { AccountSpec } from "#gen/drawbridge/v1/account";
 import { Health, type PoolStatus, PoolStatusSchema } from "#gen/drawbridge/v1/worker";
-import type { Clock } from "../kit/clock.ts";
-import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
-import type { Log } from "../kit/log.ts";
-import type { Random } from "../kit/random.ts";
-import type { Agent } from "./agent.ts";
-import type { WorkerSettings } from "./config.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
+import type { Log } from "../../kit/log.ts";
+import type { Random } from "../../kit/random.ts";
+import type { Agent } from "../protocol/agent.ts";
+import type { WorkerSettings } from "../config.ts";
 import { createFailureRecord } from "./pool-failures.ts";
 import { givesUp, type PoolFacts, poolHealth } from "./pool-health.ts";
 import { createMember, type Equipment, type Member } from "./pool-member.ts";
 import { type Phase, planPool, type PoolAction } from "./pool-plan.ts";
-import type { AgentProfile } from "./profiles/profile.ts";
+import type { AgentProfile } from "../profiles/profile.ts";
 import type { StartGate } from "./start-gate.ts";
 
 export interface PoolOptions {

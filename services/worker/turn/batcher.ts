@@ -2,7 +2,7 @@
 // more, and beyond a limit the agent's output is left unread.
 import { create } from "@bufbuild/protobuf";
 import { type PromptEvent, PromptEventSchema } from "#gen/drawbridge/v1/prompt";
-import type { DrawbridgeError } from "../kit/errors.ts";
+import type { DrawbridgeError } from "../../kit/errors.ts";
 
 export type Delta = "text" | "reasoning";
 

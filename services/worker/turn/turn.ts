@@ -1,12 +1,12 @@
 // One prompt on one session: what the agent says goes out, deadlines are kept, and whatever ends the turn early ends it at the agent too.
 import { type ContentBlock, methods } from "@agentclientprotocol/sdk/unstable";
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError } from "../kit/errors.ts";
-import { isObject } from "./acp-connection.ts";
-import type { Agent, AgentSession } from "./agent.ts";
-import type { WorkerSettings } from "./config.ts";
-import { settlesWithin } from "./deadline.ts";
-import type { Frame } from "./framing.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
+import { isObject } from "../protocol/acp-connection.ts";
+import type { Agent, AgentSession } from "../protocol/agent.ts";
+import type { WorkerSettings } from "../config.ts";
+import { settlesWithin } from "../protocol/deadline.ts";
+import type { Frame } from "../protocol/framing.ts";
 import type { Cut, TurnOutput } from "./turn-output.ts";
 import { watchActivity } from "./turn-deadlines.ts";
 

@@ -1,5 +1,5 @@
 // Stop sequences and the output limit, enforced on text that arrives in pieces.
-import { createTokenCounter } from "../kit/tokens.ts";
+import { createTokenCounter } from "../../kit/tokens.ts";
 
 /** Finds stop sequences in a text that arrives in pieces. Holds back only what may be the beginning of one. */
 export interface StopScanner {
