@@ -31,6 +31,12 @@ export function checkAdmitRequest(request: AdmitRequest): void {
   checkAmount("tokens", request.tokens);
 }
 
+export function checkDemand(schedulerId: string, model: string, waiting: number): void {
+  checkId("schedulerId", schedulerId);
+  checkId("model", model);
+  checkAmount("waiting", waiting);
+}
+
 export function checkSettleRequest(request: SettleRequest): void {
   checkAmount("costMicros", request.costMicros);
   checkAmount("millicredits", request.millicredits);

@@ -55,6 +55,8 @@ export function createKeys(prefix: string) {
     outcome: (attemptId: string) => of("outcome", attemptId),
     finalOutcome: (requestId: string) => of("final", requestId),
     events: `${prefix}events`,
+    demand: (model: string) => of("demand", model),
+    demandedModels: `${prefix}demanded:models`,
 
     // The lock has no braces, so the whole name is its tag; the epoch names it as its own.
     leader: `${prefix}leader:controller`,

@@ -22,6 +22,7 @@ export interface State extends AsyncDisposable {
   readonly outcomes: OutcomeStore;
   readonly events: EventLog;
   readonly leader: LeaderLock;
+  readonly demand: DemandStore;
   /** Resolves when the store answers; else STATE_UNAVAILABLE. */
   ping(): Promise<void>;
 }
@@ -331,4 +332,22 @@ export interface LeaderLock {
   release(owner: string): Promise<void>;
   /** Who leads; undefined: nobody. */
   current(now: number): Promise<{ readonly owner: string; readonly epoch: number } | undefined>;
+}
+
+// ---- Demand: requests that no worker can take ----------------------------------------------------------------------------------------
+
+export interface ModelDemand {
+  readonly model: string;
+  /** Requests that wait for it, over all schedulers. At least 1. */
+  readonly waiting: number;
+}
+
+export interface DemandStore extends Observable {
+  /**
+   * Says how many requests wait for a model at this scheduler, in place of what it said before; until now + ttlMs, unless it says so again.
+   * 0 takes it back.
+   */
+  report(schedulerId: string, model: string, waiting: number, ttlMs: number, now: number): Promise<void>;
+  /** Models that requests wait for at `now`, by name. */
+  list(now: number): Promise<ModelDemand[]>;
 }

@@ -157,4 +157,10 @@ export const migrations: readonly string[] = [
     id INTEGER PRIMARY KEY CHECK (id = 1), owner TEXT NOT NULL, epoch INTEGER NOT NULL, expires_at INTEGER NOT NULL
   ) STRICT;
   `,
+  `
+  CREATE TABLE demand (
+    model TEXT NOT NULL, scheduler_id TEXT NOT NULL, waiting INTEGER NOT NULL, expires_at INTEGER NOT NULL,
+    PRIMARY KEY (model, scheduler_id)
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -8,6 +8,7 @@ import { createBreakerStore } from "./breakers.ts";
 import { createChangeHub } from "./changes.ts";
 import { startCheckpointer } from "./checkpointer.ts";
 import { inMemoryPath, openDatabase } from "./database.ts";
+import { createDemandStore } from "./demand.ts";
 import { createEventLog } from "./events.ts";
 import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
@@ -53,6 +54,7 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
     outcomes: createOutcomeStore(database, hub.subject()),
     events: createEventLog(database, hub.subject()),
     leader: createLeaderLock(database),
+    demand: createDemandStore(database, hub.subject()),
     ping: async () => void database.get("SELECT 1"),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

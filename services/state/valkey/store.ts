@@ -10,6 +10,7 @@ import { createBreakerStore } from "./breakers.ts";
 import { type ChangeHub, createChangeHub } from "./changes.ts";
 import { type Client, createCommandClient, createSubscriberClient } from "./clients.ts";
 import { connect, createConnection, disconnect, knownNodes } from "./connection.ts";
+import { createDemandStore } from "./demand.ts";
 import { createEventLog } from "./events.ts";
 import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
@@ -63,6 +64,7 @@ function createParts(context: Parameters<typeof createLeaderLock>[0], hub: Chang
     outcomes: createOutcomeStore(observed("outcomes")),
     events: createEventLog(observed("events")),
     leader: createLeaderLock(context),
+    demand: createDemandStore(observed("demand")),
   };
 }
 

@@ -26,6 +26,7 @@ const subjects: readonly [
     (state) => state.access,
     (state) => state.access.createUser({ id: "new", tier: "default", quotaMicros: 1 }, t0),
   ],
+  ["demand", (state) => state.demand, (state) => state.demand.report("s", "m", 1, 60_000, t0)],
   ["ledger", (state) => state.ledger, (state) => state.ledger.settle(settlement())],
   [
     "events",
