@@ -2,7 +2,7 @@
 import { statSync } from "node:fs";
 import { isAbsolute, resolve } from "node:path";
 import type { AgentSpec } from "#gen/drawbridge/v1/account";
-import type { AgentProfile } from "./profile.ts";
+import { type AgentProfile, commonTools } from "./profile.ts";
 
 /** `folder`: what relative paths of the command are relative to. */
 export function commandProfile(spec: AgentSpec, folder: string): AgentProfile {
@@ -13,6 +13,7 @@ export function commandProfile(spec: AgentSpec, folder: string): AgentProfile {
     environment: () => ({}),
     values: spec.env,
     modelAtStart: false,
+    tools: commonTools,
     errors: [],
   };
 }

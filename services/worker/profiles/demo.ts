@@ -1,6 +1,6 @@
 // The built-in demo agent, for a first request on a machine without agents.
 import { fileURLToPath } from "node:url";
-import type { AgentProfile } from "./profile.ts";
+import { type AgentProfile, commonTools } from "./profile.ts";
 
 const program = fileURLToPath(new URL("../../demo-agent/agent.ts", import.meta.url));
 
@@ -10,5 +10,6 @@ export const demoProfile: AgentProfile = {
   environment: () => ({}),
   values: {},
   modelAtStart: false,
+  tools: commonTools,
   errors: [],
 };

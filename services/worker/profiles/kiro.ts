@@ -4,7 +4,7 @@ import { access, mkdir, writeFile } from "node:fs/promises";
 import { delimiter, join } from "node:path";
 import type { Environment } from "../process/environment.ts";
 import type { Frame } from "../protocol/framing.ts";
-import type { AgentProfile, StartContext } from "./profile.ts";
+import { type AgentProfile, commonTools, type StartContext } from "./profile.ts";
 
 /** The launcher does not forward signals, so the real program is preferred where it can be found. */
 export const kiroBinaries = ["kiro-cli-chat", "kiro-cli"] as const;
@@ -39,6 +39,14 @@ export const kiroProfile: AgentProfile = {
   modelAtStart: true,
   // Its memory grows with every turn.
   turnsMax: 25,
+  tools: {
+    ...commonTools,
+    // Under an API key kiro-cli starts no MCP server at all.
+    refusal: (environment) =>
+      environment["KIRO_API_KEY"]
+        ? "kiro-cli offers no tools of others under an API key; log the account in instead"
+        : undefined,
+  },
   endSession: "_kiro.dev/session/terminate",
   errors: [
     {

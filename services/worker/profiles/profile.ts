@@ -18,6 +18,24 @@ export interface ErrorRule {
   readonly reason: Reason;
 }
 
+/** The name of the MCP server that offers a request's tools to an agent; profiles permit its tools, and no others, by it. */
+export const toolServerName = "drawbridge";
+
+/** How an agent takes the tools of a request, which it is offered as an MCP server in session/new. */
+export interface ToolSupport {
+  /** Why a prompt with tools is refused, for an account with this environment; undefined: it is taken. */
+  refusal?(environment: Environment): string | undefined;
+  /** Variables that make the agent show these tools to its model, and wait for their results. */
+  readonly environment: Readonly<Record<string, string>>;
+  /** How long a call may wait for its result, in ms. */
+  readonly parkMsMax: number;
+  /** How often the agent is told that a call goes on, in ms. */
+  readonly progressMs: number;
+}
+
+/** What every agent was seen to bear. */
+export const commonTools: ToolSupport = { environment: {}, parkMsMax: 110_000, progressMs: 5_000 };
+
 export interface AgentProfile {
   readonly name: string;
   /** The command to run. Writes what the agent reads at its start. */
@@ -32,6 +50,7 @@ export interface AgentProfile {
   readonly turnsMax?: number;
   /** A request that makes the agent forget a session, where it does not advertise session/close. */
   readonly endSession?: string;
+  readonly tools: ToolSupport;
   /** Looked through before the common rules. */
   readonly errors: readonly ErrorRule[];
   /** Why a process that sent this notification must not be used. */

@@ -39,7 +39,12 @@ export function createAgentStarter(
     return await startAgent({
       profile,
       command: await profile.command(context),
-      environment: { ...baseEnvironment(host, folders), ...profile.environment(context), ...values },
+      environment: {
+        ...baseEnvironment(host, folders),
+        ...profile.tools.environment,
+        ...profile.environment(context),
+        ...values,
+      },
       secrets: Object.values(values),
       directory: join(options.workDirectory, String(number)),
       tag: `${options.workerTag}.${number}`,
