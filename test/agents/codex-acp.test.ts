@@ -7,7 +7,7 @@ import { promisify } from "node:util";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { idle, settledBooks } from "../support/books.ts";
 import { all } from "../support/event-stream.ts";
-import { defaultAnswer, type ModelServer, startModelServer } from "../support/model-server.ts";
+import { defaultAnswer, type ModelServer, startModelServer } from "../support/model-server/server.ts";
 import { startSystem, type System } from "../support/system.ts";
 import { until } from "../support/until.ts";
 

@@ -1,0 +1,28 @@
+// Anthropic's Messages API. Its input tokens leave out those from the cache.
+import { type Dialect, event, lastContent } from "./dialect.ts";
+import { reportedUsage } from "./script.ts";
+
+const { input_tokens, cached_tokens, output_tokens } = reportedUsage;
+const usage = { input_tokens: input_tokens - cached_tokens, cache_read_input_tokens: cached_tokens, output_tokens };
+
+export const messagesApi: Dialect = {
+  matches: (path) => path.endsWith("/messages"),
+  streams: (_path, body) => body["stream"] === true,
+  lastUserText: (body) => lastContent(body["messages"], "user", "content"),
+  answer(body) {
+    const send = (type: string, fields: object = {}) => event({ type, ...fields }, type);
+    const message = { id: "msg_local", type: "message", role: "assistant", model: body["model"] };
+    return {
+      begin: () =>
+        send("message_start", {
+          message: { ...message, content: [], stop_reason: null, usage: { ...usage, output_tokens: 1 } },
+        }) + send("content_block_start", { index: 0, content_block: { type: "text", text: "" } }),
+      piece: (text) => send("content_block_delta", { index: 0, delta: { type: "text_delta", text } }),
+      end: () =>
+        send("content_block_stop", { index: 0 }) +
+        send("message_delta", { delta: { stop_reason: "end_turn", stop_sequence: null }, usage: { output_tokens } }) +
+        send("message_stop"),
+      whole: (text) => ({ ...message, content: [{ type: "text", text }], stop_reason: "end_turn", usage }),
+    };
+  },
+};

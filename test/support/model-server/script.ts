@@ -1,0 +1,21 @@
+// What the local model provider answers, whatever API it is asked through.
+
+/** The tokens that every answer reports: input with its cached part, output with its reasoning part. */
+export const reportedUsage = { input_tokens: 123, cached_tokens: 7, output_tokens: 45, reasoning_tokens: 3 } as const;
+
+export const defaultAnswer = "This is the local model.";
+
+export interface Step {
+  readonly text: string;
+  readonly delayMs: number;
+}
+
+/** `say(WORDS)` is answered with these words, `count(N, MS)` with N numbered words, one each MS milliseconds, anything else with a sentence. */
+export function stepsFor(prompt: string): Step[] {
+  const count = /count\((\d+), *(\d+)\)/.exec(prompt);
+  if (count) {
+    return Array.from({ length: Number(count[1]) }, (_, index) => ({ text: `w${index} `, delayMs: Number(count[2]) }));
+  }
+  const words = /say\(([^)]*)\)/.exec(prompt)?.[1] ?? defaultAnswer;
+  return words.split(/(?<= )/).map((text) => ({ text, delayMs: 0 }));
+}
