@@ -89,6 +89,18 @@ export interface LeaseRequest {
   readonly capacity: number;
   readonly expiresAt: number;
   readonly now: number;
+  /** The account's revision that the caller chose by; any other one refuses. Absent: any. */
+  readonly accountRevision?: number;
+  /** The account's breaker that the caller chose by; any other one refuses. Absent: any. */
+  readonly breaker?: BreakerClaim;
+}
+
+/** What a lease takes of a breaker, in the same operation. */
+export interface BreakerClaim {
+  /** The revision that the caller knows; 0: there is no breaker. */
+  readonly revision: bigint;
+  /** What the breaker becomes by this lease, such as one with a probe fewer. Absent: it stays. */
+  readonly next?: Breaker;
 }
 
 export interface LeaseRecord {
@@ -103,8 +115,21 @@ export interface LeaseRecord {
 }
 
 export type LeaseResult =
-  | { readonly acquired: true; readonly lease: LeaseRecord; readonly credits: CreditBalance }
-  | { readonly acquired: false; readonly refused: "unknown_account" | "drained" | "exhausted" | "full" | "settled" };
+  | {
+      readonly acquired: true;
+      readonly lease: LeaseRecord;
+      readonly credits: CreditBalance;
+      /** The account's unexpired leases on the worker, this one included; absent for a lease that was there before. */
+      readonly open?: number;
+      /** The breaker as it was written with the lease. */
+      readonly breaker?: Breaker;
+    }
+  | {
+      readonly acquired: false;
+      /** "changed": the account has another revision. "breaker": so has its breaker, which is given as it is. */
+      readonly refused: "unknown_account" | "drained" | "changed" | "breaker" | "full" | "exhausted" | "settled";
+      readonly breaker?: Breaker;
+    };
 
 export interface LeaseSettlement {
   /** Whether this call settled it; false: it was settled before, or never was. */
@@ -116,8 +141,8 @@ export interface LeaseSettlement {
 
 export interface LeaseStore {
   /**
-   * Checks account, drain state, credits (available ≥ millicredits, and > 0 unless millicredits is 0) and capacity, and reserves: all or
-   * nothing. A repeated attemptId gives the lease that it has ("settled" if it is over, for an hour at least). An attempt is known by its
+   * Checks account, drain state, the account's and the breaker's revision, capacity and credits (available ≥ millicredits), in this order, and
+   * takes place, credits and what is claimed of the breaker: all or nothing. A repeated attemptId gives the lease that it has ("settled" if it is over, for an hour at least). An attempt is known by its
    * account and its id together.
    */
   acquire(request: LeaseRequest): Promise<LeaseResult>;

@@ -3,6 +3,7 @@ import type { Outcome } from "#gen/drawbridge/v1/usage";
 import type { LeaseRecord, LeaseRequest, LeaseResult, LeaseSettlement, LeaseStore } from "../state.ts";
 import { leaseCharge } from "../charges.ts";
 import { checkLeaseRequest } from "../checks.ts";
+import { breakerRevision, findBreaker, writeBreaker } from "./breakers.ts";
 import type { Changes } from "./changes.ts";
 import { addCredits, creditsOf } from "./credits.ts";
 import type { Database, Row } from "./database.ts";
@@ -12,14 +13,16 @@ const settledKeepMs = 24 * 3_600_000;
 /** Old rows that one settlement clears away at most. */
 const clearLimit = 8;
 
-export function createLeaseStore(database: Database, accountChanges: Changes): LeaseStore {
+export function createLeaseStore(database: Database, accountChanges: Changes, breakerChanges: Changes): LeaseStore {
   const find = (accountId: string, attemptId: string) =>
     database.get("SELECT * FROM leases WHERE account_id = ? AND attempt_id = ?", accountId, attemptId);
 
   return {
     async acquire(request) {
       checkLeaseRequest(request);
-      return database.transaction(() => acquire(database, request, find(request.accountId, request.attemptId)));
+      const result = database.transaction(() => acquire(database, request, find(request.accountId, request.attemptId)));
+      if (result.acquired && result.breaker) breakerChanges.notify();
+      return result;
     },
 
     async settle(outcome, now) {
@@ -68,9 +71,18 @@ function acquire(database: Database, request: LeaseRequest, known: Row | undefin
   if (known)
     return { acquired: true, lease: leaseOf(known), credits: creditsOf(database, String(known["account_id"])) };
 
-  const account = database.get("SELECT spec ->> '$.drained' AS drained FROM accounts WHERE id = ?", request.accountId);
+  const { accountId, accountRevision, breaker } = request;
+  const account = database.get(
+    "SELECT spec ->> '$.drained' AS drained, revision FROM accounts WHERE id = ?",
+    accountId,
+  );
   if (!account) return refuse("unknown_account");
   if (account["drained"] === 1) return refuse("drained");
+  if (accountRevision !== undefined && account["revision"] !== accountRevision) return refuse("changed");
+  if (breaker && breaker.revision !== breakerRevision(database, accountId)) {
+    const known = findBreaker(database, accountId);
+    return { ...refuse("breaker"), ...(known ? { breaker: known } : {}) };
+  }
 
   const open = database.get(
     "SELECT count(*) AS count FROM leases WHERE settled_at IS NULL AND account_id = ? AND worker_id = ? AND expires_at > ?",
@@ -78,7 +90,8 @@ function acquire(database: Database, request: LeaseRequest, known: Row | undefin
     request.workerId,
     request.now,
   );
-  if (Number(open?.["count"]) >= request.capacity) return refuse("full");
+  const openBefore = Number(open?.["count"]);
+  if (openBefore >= request.capacity) return refuse("full");
 
   const available = Number(creditsOf(database, request.accountId).available);
   if (available < request.millicredits) return refuse("exhausted");
@@ -97,7 +110,13 @@ function acquire(database: Database, request: LeaseRequest, known: Row | undefin
   );
   const held = request.millicredits;
   const credits = addCredits(database, request.accountId, { available: -held, held });
-  return { acquired: true, lease: leaseOf(row as Row), credits };
+  return {
+    acquired: true,
+    lease: leaseOf(row as Row),
+    credits,
+    open: openBefore + 1,
+    ...(breaker?.next ? { breaker: writeBreaker(database, breaker.next) } : {}),
+  };
 }
 
 function settle(database: Database, outcome: Outcome, now: number, known: Row | undefined): LeaseSettlement {

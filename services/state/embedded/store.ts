@@ -43,12 +43,13 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
     options.log.warn({ err: error, path }, "the store did not say whether it changed");
   const hub = opening.use(createChangeHub(database, onPollError));
   const accountChanges = hub.subject();
+  const breakerChanges = hub.subject();
   const resources = opening.move();
   return {
     workers: createWorkerDirectory(database, hub.subject()),
     accounts: createAccountStore(database, accountChanges),
-    leases: createLeaseStore(database, accountChanges),
-    breakers: createBreakerStore(database, hub.subject()),
+    leases: createLeaseStore(database, accountChanges, breakerChanges),
+    breakers: createBreakerStore(database, breakerChanges),
     access: createAccessStore(database, hub.subject()),
     ledger: createLedger(database, hub.subject()),
     outcomes: createOutcomeStore(database, hub.subject()),

@@ -1,6 +1,9 @@
 // Leases: places for prompts, with the credits that they reserve.
+import { clone } from "@bufbuild/protobuf";
+import { type Breaker, BreakerSchema } from "#gen/drawbridge/v1/account";
 import { checkLeaseRequest } from "../checks.ts";
 import { compareBytes } from "../paging.ts";
+import { decode, encode } from "../records.ts";
 import type { LeaseRecord, LeaseRequest, LeaseResult, LeaseStore } from "../state.ts";
 import { balanceOf } from "./accounts.ts";
 import { createActiveIndex } from "./active.ts";
@@ -13,7 +16,7 @@ const settledKeepMs = 3_600_000;
 
 type Refusal = Extract<LeaseResult, { acquired: false }>["refused"];
 
-export function createLeaseStore(context: Context, accountChanges: Changes): LeaseStore {
+export function createLeaseStore(context: Context, accountChanges: Changes, breakerChanges: Changes): LeaseStore {
   const { connection, keys } = context;
   const active = createActiveIndex({
     connection,
@@ -34,7 +37,9 @@ export function createLeaseStore(context: Context, accountChanges: Changes): Lea
         keys.leases(accountId),
         keys.workerLeases(accountId, workerId),
         keys.lease(accountId, attemptId),
+        keys.breaker(accountId),
       ];
+      const next = breakerAfter(request);
       const args = [
         attemptId,
         request.now,
@@ -45,8 +50,13 @@ export function createLeaseStore(context: Context, accountChanges: Changes): Lea
         workerId,
         request.workerIncarnation,
         request.model,
+        request.accountRevision ?? "",
+        request.breaker === undefined ? "" : String(request.breaker.revision),
+        next ? encode(BreakerSchema, next) : "",
       ];
-      return leaseResult(request, texts(await connection.script("acquire-lease", leaseKeys, args)));
+      const result = leaseResult(request, texts(await connection.script("acquire-lease", leaseKeys, args)), next);
+      if (result.acquired && result.breaker) breakerChanges.notify();
+      return result;
     },
 
     async settle(outcome, _now) {
@@ -88,14 +98,37 @@ export function createLeaseStore(context: Context, accountChanges: Changes): Lea
   };
 }
 
-function leaseResult(request: LeaseRequest, reply: readonly (string | undefined)[]): LeaseResult {
+/** The breaker that the lease writes, with its new revision. It is one that is stored, and so one that the list names. */
+function breakerAfter({ breaker }: LeaseRequest): Breaker | undefined {
+  if (!breaker?.next) return undefined;
+  const next = clone(BreakerSchema, breaker.next);
+  next.revision = breaker.revision + 1n;
+  return next;
+}
+
+function leaseResult(
+  request: LeaseRequest,
+  reply: readonly (string | undefined)[],
+  breaker: Breaker | undefined,
+): LeaseResult {
   const [verdict, ...rest] = reply;
-  const { capacity: _capacity, now: _now, ...asked } = request;
+  if (verdict === "breaker") {
+    const [record] = rest;
+    return { acquired: false, refused: verdict, ...(record ? { breaker: decode(BreakerSchema, record) } : {}) };
+  }
   const credits = balanceOf(rest.slice(0, 4));
-  if (verdict === "acquired") return { acquired: true, lease: asked, credits };
+  const asked = askedOf(request);
+  if (verdict === "acquired") {
+    return { acquired: true, lease: asked, credits, open: Number(rest[4]), ...(breaker ? { breaker } : {}) };
+  }
   if (verdict !== "known") return { acquired: false, refused: verdict as Refusal };
   const [expiresAt, ...fields] = rest.slice(4);
   return { acquired: true, lease: leaseOf({ ...asked, expiresAt: Number(expiresAt) }, fields), credits };
+}
+
+function askedOf(request: LeaseRequest): LeaseRecord {
+  const { capacity: _capacity, now: _now, accountRevision: _revision, breaker: _breaker, ...asked } = request;
+  return asked;
 }
 
 type Place = Pick<LeaseRecord, "accountId" | "attemptId" | "expiresAt">;

@@ -15,7 +15,7 @@ export interface Script {
 /** Operation → number of keys; "n": one or more. The files in lua/ are `operation-keys.lua`. */
 const operations = {
   "acquire-leader": 2,
-  "acquire-lease": 5,
+  "acquire-lease": 6,
   admit: 6,
   "append-event": 1,
   "beat-pod": 1,

@@ -54,11 +54,12 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
 function createParts(context: Parameters<typeof createLeaderLock>[0], hub: ChangeHub) {
   const observed = (subject: string) => ({ ...context, changes: hub.subject(subject) });
   const accounts = observed("accounts");
+  const breakers = observed("breakers");
   return {
     workers: createWorkerDirectory(observed("workers")),
     accounts: createAccountStore(accounts),
-    leases: createLeaseStore(context, accounts.changes),
-    breakers: createBreakerStore(observed("breakers")),
+    leases: createLeaseStore(context, accounts.changes, breakers.changes),
+    breakers: createBreakerStore(breakers),
     access: createAccessStore(observed("access")),
     ledger: createLedger(observed("ledger")),
     outcomes: createOutcomeStore(observed("outcomes")),

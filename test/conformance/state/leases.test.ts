@@ -1,4 +1,6 @@
+import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { expect, test } from "vitest";
+import { BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { End } from "#gen/drawbridge/v1/usage";
 import type { LeaseRequest, State } from "../../../services/state/state.ts";
 import { creditBooks, expectReason, lease, leaseVerdict, minuteMs, outcome, spec, t0, tally } from "./given.ts";
@@ -12,7 +14,12 @@ conformance("leases", (create) => {
     const request = lease();
     const result = await state.leases.acquire(request);
     const { capacity: _capacity, now: _now, ...record } = request;
-    expect(result).toMatchObject({ acquired: true, lease: record, credits: { available: 9_000n, held: 1_000n } });
+    expect(result).toMatchObject({
+      open: 1,
+      acquired: true,
+      lease: record,
+      credits: { available: 9_000n, held: 1_000n },
+    });
     expect(await state.leases.open("a")).toEqual([record]);
     expect(await creditBooks(state)).toEqual({ granted: 10_000, available: 9_000, held: 1_000, spent: 0 });
   });
@@ -23,7 +30,7 @@ conformance("leases", (create) => {
     await state.accounts.create(spec(), "api", t0);
     const first = await state.leases.acquire(lease({ capacity: 1 }));
     const again = await state.leases.acquire(lease({ capacity: 1, millicredits: 5, workerId: "other", now: t0 + 5 }));
-    expect(again).toEqual(first);
+    expect(first).toMatchObject(again);
     expect(await creditBooks(state)).toMatchObject({ held: 1_000 });
   });
 
@@ -244,3 +251,60 @@ function acquireMany(state: State, count: number, fields: Partial<LeaseRequest>)
     leaseVerdict(await state.leases.acquire(lease({ attemptId: `att-${index}`, ...fields }))),
   );
 }
+
+const breaker = (fields: MessageInitShape<typeof BreakerSchema> = {}) =>
+  create(BreakerSchema, { accountId: "a", state: BreakerState.HALF_OPEN, probesLeft: 1, ...fields });
+
+conformance("what a lease claims beside its place", (open) => {
+  test("an account that changed since the caller looked refuses", async () => {
+    await using store = await open();
+    const { state } = store;
+    const accountRevision = Number((await state.accounts.create(spec(), "api", t0)).revision);
+    expect(leaseVerdict(await state.leases.acquire(lease({ attemptId: "1", accountRevision })))).toBe("acquired");
+    const changed = await state.accounts.update(spec({ slots: 3 }), 0, t0);
+    expect(leaseVerdict(await state.leases.acquire(lease({ attemptId: "2", accountRevision })))).toBe("changed");
+    const present = lease({ attemptId: "2", accountRevision: Number(changed.revision) });
+    expect(leaseVerdict(await state.leases.acquire(present))).toBe("acquired");
+  });
+
+  test("a breaker that changed since the caller looked refuses, and is given", async () => {
+    await using store = await open();
+    const { state } = store;
+    await state.accounts.create(spec(), "api", t0);
+    expect(leaseVerdict(await state.leases.acquire(lease({ attemptId: "1", breaker: { revision: 0n } })))).toBe(
+      "acquired",
+    );
+    const known = await state.breakers.compareAndSet(breaker());
+    const refused = await state.leases.acquire(lease({ attemptId: "2", breaker: { revision: 0n } }));
+    expect(refused).toEqual({ acquired: false, refused: "breaker", breaker: known });
+    const unknown = await state.leases.acquire(lease({ attemptId: "2", breaker: { revision: 1_000n } }));
+    expect(unknown).toMatchObject({ refused: "breaker" });
+    const present = lease({ attemptId: "2", breaker: { revision: known?.revision ?? 0n } });
+    expect(leaseVerdict(await state.leases.acquire(present))).toBe("acquired");
+    expect(await state.breakers.get("a")).toEqual(known);
+  });
+
+  test("a probe is taken with the lease or not at all, and by one of many", async () => {
+    await using store = await open();
+    const { state } = store;
+    await state.accounts.create(spec(), "api", t0);
+    const known = await state.breakers.compareAndSet(breaker());
+    const revision = known?.revision ?? 0n;
+    const claim = { revision, next: breaker({ probesLeft: 0 }) };
+    const refused = await state.leases.acquire(lease({ attemptId: "0", capacity: 0, breaker: claim }));
+    expect(refused).toEqual({ acquired: false, refused: "full" });
+    expect(await state.breakers.get("a")).toEqual(known);
+    const poor = await state.leases.acquire(lease({ attemptId: "0", millicredits: 10_001, breaker: claim }));
+    expect(poor).toEqual({ acquired: false, refused: "exhausted" });
+
+    const results = await Promise.all(
+      Array.from({ length: 8 }, (_, index) => state.leases.acquire(lease({ attemptId: `${index}`, breaker: claim }))),
+    );
+    expect(tally(results.map(leaseVerdict))).toEqual({ acquired: 1, breaker: 7 });
+    const written = results.find((each) => each.acquired)?.breaker;
+    expect(written).toMatchObject({ probesLeft: 0 });
+    expect(await state.breakers.get("a")).toEqual(written);
+    expect(written?.revision).not.toBe(revision);
+    expect(await creditBooks(state)).toMatchObject({ held: 1_000 });
+  });
+});
