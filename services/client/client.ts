@@ -2,6 +2,7 @@
 import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
 import type { PromptResponse } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../kit/clock.ts";
+import { continuedConversation } from "../kit/conversation-key.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import { newId } from "../kit/random.ts";
@@ -57,6 +58,8 @@ interface Context extends FleetClientDependencies {
 
 /** What was tried for a request. */
 interface Tried {
+  /** The conversation that the request continues, by its key; empty: none. */
+  readonly conversation: string;
   attempts: number;
   accounts: string[];
   /** The last failure, and whether its account may be tried again. */
@@ -69,7 +72,8 @@ interface Tried {
 async function* run(context: Context, request: RunRequest): AsyncGenerator<PromptResponse, void, undefined> {
   const { clock, settings, budget } = context;
   const deadline = clock.monotonic() + request.timeoutMs;
-  const tried: Tried = { attempts: 0, accounts: [], failure: undefined, again: false, repeated: false };
+  const conversation = continuedConversation(request.prompt);
+  const tried: Tried = { conversation, attempts: 0, accounts: [], failure: undefined, again: false, repeated: false };
   budget.earn();
   for (;;) {
     const lease = await acquire(context, request, tried, deadline);
@@ -102,13 +106,13 @@ async function* run(context: Context, request: RunRequest): AsyncGenerator<Promp
 /** A lease for the next attempt. Where nothing is left to try, the last attempt's failure is the answer. */
 async function acquire(context: Context, request: RunRequest, tried: Tried, deadline: number): Promise<Lease> {
   try {
-    return await call(context, request, tried.accounts, deadline);
+    return await call(context, request, tried, tried.accounts, deadline);
   } catch (error) {
     if (!tried.failure || request.signal.aborted) throw error;
     if (!tried.again || tried.repeated) throw tried.failure;
     // The only accounts left are those whose process failed: a new process may do better.
     tried.repeated = true;
-    return await call(context, request, [], deadline).catch(() => {
+    return await call(context, request, tried, [], deadline).catch(() => {
       throw tried.failure;
     });
   }
@@ -117,6 +121,7 @@ async function acquire(context: Context, request: RunRequest, tried: Tried, dead
 async function call(
   { scheduler, clock }: Context,
   { requestId, prompt }: RunRequest,
+  { conversation }: Tried,
   excludedAccountIds: string[],
   deadline: number,
 ): Promise<Lease> {
@@ -124,7 +129,7 @@ async function call(
   const timeoutMs = Math.max(1, Math.ceil(deadline - clock.monotonic()));
   // Not with the caller's signal: an answer that nobody waits for is a lease that nobody reports.
   const { lease } = await scheduler.acquire(
-    { requestId, attemptId, model: prompt.model, excludedAccountIds },
+    { requestId, attemptId, model: prompt.model, excludedAccountIds, conversation },
     { timeoutMs },
   );
   if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");

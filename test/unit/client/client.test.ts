@@ -1,12 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { beforeEach, describe, expect, test } from "vitest";
-import { type Prompt, PromptSchema, StopReason } from "#gen/drawbridge/v1/prompt";
+import { MessageSchema, type Prompt, PromptSchema, Role, StopReason } from "#gen/drawbridge/v1/prompt";
 import { type AcquireRequest, LeaseSchema } from "#gen/drawbridge/v1/scheduler_service";
 import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { PromptFailureSchema, type PromptResponse, PromptResponseSchema } from "#gen/drawbridge/v1/worker_service";
 import { createFleetClient, type FleetClientSettings } from "../../../services/client/client.ts";
 import type { SchedulerCalls, WorkerCalls } from "../../../services/client/fleet-client.ts";
 import { outcomeOf } from "../../../services/client/outcome.ts";
+import { continuedConversation } from "../../../services/kit/conversation-key.ts";
 import { DrawbridgeError, type Reason } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
@@ -55,6 +56,7 @@ let clock: VirtualClock;
 /** Accounts in the order in which the scheduler gives them. */
 let accounts: Map<string, Behaviour>;
 let acquired: string[];
+let conversations: string[];
 let reports: Outcome[];
 let cancels: Map<string, PromiseWithResolvers<void>>;
 
@@ -62,13 +64,15 @@ beforeEach(() => {
   clock = new VirtualClock();
   accounts = new Map();
   acquired = [];
+  conversations = [];
   reports = [];
   cancels = new Map();
 });
 
 function client(settings: Partial<FleetClientSettings> = {}) {
   const scheduler = {
-    acquire: async ({ attemptId, excludedAccountIds }: AcquireRequest) => {
+    acquire: async ({ attemptId, excludedAccountIds, conversation }: AcquireRequest) => {
+      conversations.push(conversation);
       const accountId = [...accounts.keys()].find((id) => !excludedAccountIds.includes(id));
       if (accountId === undefined) throw new DrawbridgeError("NO_WORKER", "Nobody.");
       acquired.push(accountId);
@@ -101,13 +105,26 @@ function client(settings: Partial<FleetClientSettings> = {}) {
   return createFleetClient({ scheduler, worker, clock, log: silentLog, settings });
 }
 
-async function run(fleet = client(), signal = new AbortController().signal): Promise<PromptResponse[]> {
+async function run(
+  fleet = client(),
+  signal = new AbortController().signal,
+  asked: Prompt = prompt,
+): Promise<PromptResponse[]> {
   const batches: PromptResponse[] = [];
-  for await (const each of fleet.run({ requestId: "r", prompt, timeoutMs: 60_000, signal })) batches.push(each);
+  for await (const each of fleet.run({ requestId: "r", prompt: asked, timeoutMs: 60_000, signal })) batches.push(each);
   return batches;
 }
 
 const kinds = (batches: PromptResponse[]) => batches.map(({ events }) => events.map(({ event }) => event.case));
+
+test("the conversation that a request continues is named to the scheduler, at every attempt", async () => {
+  accounts.set("a", failing("AGENT_ERROR")).set("b", answer);
+  const messages = [Role.USER, Role.ASSISTANT, Role.USER].map((role) => create(MessageSchema, { role }));
+  const asked = create(PromptSchema, { model: "m", conversationScope: "user-1", messages });
+  await run(client(), undefined, asked);
+  expect(conversations).toEqual([continuedConversation(asked), continuedConversation(asked)]);
+  expect(conversations[0]).not.toBe("");
+});
 
 describe("an answer", () => {
   test("is passed on, the start with the first content, and its lease is reported", async () => {
