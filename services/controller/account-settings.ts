@@ -8,6 +8,7 @@ import {
   AgentSpecSchema,
   type EnvValue,
   EnvValueSchema,
+  KubernetesSecretKeySchema,
 } from "#gen/drawbridge/v1/account";
 
 const accountsMax = 10_000;
@@ -23,6 +24,8 @@ const credits = z
   .max(creditsMax)
   .refine((value) => Math.abs(value * 1_000 - Math.round(value * 1_000)) < 1e-6, "expected at most three decimals");
 
+const secretName = z.string().min(1).max(253);
+
 /** A value, or where to find one. References are resolved where they are used and never stored. */
 const envValue = z.union(
   [
@@ -31,8 +34,12 @@ const envValue = z.union(
     z.boolean(),
     z.strictObject({ from_env: z.string().min(1) }),
     z.strictObject({ from_file: z.string().min(1) }),
+    z.strictObject({ from_secret: z.strictObject({ name: secretName, key: secretName }) }),
   ],
-  { error: "expected a text, a number, true or false, { from_env: VARIABLE } or { from_file: PATH }" },
+  {
+    error:
+      "expected a text, a number, true or false, { from_env: VARIABLE }, { from_file: PATH } or { from_secret: { name: SECRET, key: KEY } }",
+  },
 );
 
 const envName = z
@@ -57,7 +64,7 @@ const models = z
 
 const workers = z
   .strictObject({
-    /** Workers that are kept running while there are credits. 0 parks the account: none is started. Default 1. */
+    /** Workers that are kept running while there are credits. 0: none until a request needs one. Default 1. */
     min: z.int().min(0).max(1_000).optional(),
     /** Workers at most, when requests queue up. Default: as `min`, at least 1. */
     max: z.int().min(1).max(1_000).optional(),
@@ -158,7 +165,10 @@ function envValues(values: z.output<typeof env>): Record<string, EnvValue> {
 function envMessage(value: z.output<typeof envValue>): EnvValue {
   if (typeof value !== "object") return create(EnvValueSchema, { source: { case: "value", value: String(value) } });
   if ("from_env" in value) return create(EnvValueSchema, { source: { case: "fromEnv", value: value.from_env } });
-  return create(EnvValueSchema, { source: { case: "fromFile", value: value.from_file } });
+  if ("from_file" in value) return create(EnvValueSchema, { source: { case: "fromFile", value: value.from_file } });
+  return create(EnvValueSchema, {
+    source: { case: "fromKubernetesSecret", value: create(KubernetesSecretKeySchema, value.from_secret) },
+  });
 }
 
 function hasControlCharacters(text: string): boolean {

@@ -48,15 +48,15 @@ export function createApply(options: ApplyOptions): Apply {
 
   async function createWorker(step: Step, account: Account | undefined, { epoch, signal }: Mandate): Promise<void> {
     if (!account) throw new DrawbridgeError("NOT_FOUND", `Account ${step.accountId} is gone.`);
-    await driver.create(workerSpec(step.workerId, account, options.agents), epoch, signal);
+    await driver.create(workerSpec(step.workerId, account, options.agents, epoch), epoch, signal);
     events.record("WorkerCreated", step.reason, step);
   }
 
-  async function drainWorker(step: Step, { signal }: Mandate): Promise<void> {
+  async function drainWorker(step: Step, { epoch, signal }: Mandate): Promise<void> {
     const address = options.view.get(step.workerId)?.address ?? options.health.address(step.workerId);
     if (address === undefined) throw new DrawbridgeError("NOT_FOUND", `Worker ${step.workerId} has no known address.`);
     const grace = durationFromMs(options.drainGraceMs);
-    await options.worker(address).drain({ grace }, { timeoutMs: callTimeoutMs, signal });
+    await options.worker(address).drain({ grace, epoch: BigInt(epoch) }, { timeoutMs: callTimeoutMs, signal });
     memory.drains(step.workerId, clock.now());
     events.record("WorkerDraining", step.reason, step);
   }
@@ -99,11 +99,17 @@ export function createApply(options: ApplyOptions): Apply {
 }
 
 /** A worker gets only the profiles that it runs. */
-function workerSpec(workerId: string, { spec, generation }: Account, agents: readonly AgentSpec[]): WorkerSpec {
+function workerSpec(
+  workerId: string,
+  { spec, generation }: Account,
+  agents: readonly AgentSpec[],
+  epoch: number,
+): WorkerSpec {
   return create(WorkerSpecSchema, {
     workerId,
     accounts: spec ? [spec] : [],
     agents: agents.filter(({ name }) => name === spec?.agent),
     generations: spec ? { [spec.id]: generation } : {},
+    epoch: BigInt(epoch),
   });
 }

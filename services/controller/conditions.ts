@@ -59,7 +59,7 @@ function ready(facts: ConditionFacts, previous: readonly Condition[]): Statement
   const wasReady = previous.some(({ type, status }) => type === "Ready" && status);
   const serves = (instance: Instance) => isReady(instance, id) || (wasReady && takesPrompts(instance, id));
   if (live.some(serves)) return yes("WorkersReady", "At least one worker takes prompts.");
-  if (summary.wanted === 0) return no("Parked", "workers.min is 0, so no worker runs.");
+  if (summary.wanted === 0) return no("Idle", "No worker runs until a request needs one (workers.min is 0).");
   const ill = current.find((instance) => poolOf(instance, id) !== undefined);
   if (ill) return no("WorkersNotHealthy", poolReason(ill, id));
   if (summary.waiting > 0)

@@ -38,12 +38,26 @@ export const controllerSettings = z
     backoff_max: duration().prefault("60s"),
     /** A worker that ran for so long counts as good: the next failure is the first again. Default 10s. */
     stable_after: duration().prefault("10s"),
-    /** Workers beyond the wanted number while a changed account rolls. Default 1. */
-    surge: z.int().min(1).max(1_000).default(1),
-    /** Another worker is started after prompts have queued for so long with no slot free. Default 10s. */
+    /** Nothing that a worker's silence or absence says is acted on while the registry has been known for less than this, nor after most workers vanished at once: two of the registry's lease_ttl. Default 30s. */
+    registry_caution: duration().prefault("30s"),
+    /** Workers beyond the wanted number while a changed account rolls. 0 needs unavailable to be 1 at least. Default 1. */
+    surge: z.int().min(0).max(1_000).default(1),
+    /** Workers that may be missing while a changed account rolls: so many old ones go before a new one is ready. Default 0. */
+    unavailable: z.int().min(0).max(1_000).default(0),
+    /** Another worker is started after prompts have waited for so long with no slot free. An account without workers starts its first one at once. Default 10s. */
     scale_up_after: duration().prefault("10s"),
     /** A worker beyond workers.min ends after the rest could have done its work for so long. Default 5m. */
     scale_down_after: duration().prefault("5m"),
+    /** The rest could do a worker's work if it filled at most this part of the rest's slots: the less, the calmer. Default 0.8. */
+    scale_down_load: z.number().min(0).max(1).default(0.8),
+    /** With workers.min 0, the last worker ends after so long without a prompt. Default 15m. */
+    scale_to_zero_after: duration().prefault("15m"),
+    /** The least time between a change of an account's number of workers and a step the other way. Default 30s. */
+    scale_cooldown: duration().prefault("30s"),
+  })
+  .refine(({ surge, unavailable }) => surge + unavailable > 0, {
+    path: ["surge"],
+    error: "expected at least 1, or unavailable to be at least 1: else nothing could ever roll",
   })
   .refine((settings) => settings.leader_renew < settings.leader_lease * stepDownFraction, {
     path: ["leader_renew"],

@@ -50,5 +50,5 @@ function sameAgent(one: readonly AgentSpec[], other: readonly AgentSpec[], name:
 /** Whether the number of its workers follows its load. */
 export function isElastic({ spec }: Account): boolean {
   const { min, max } = workerBounds(spec);
-  return min > 0 && min < max;
+  return min < max;
 }

@@ -13,6 +13,10 @@ export interface FleetMemory {
   readonly owned: ReadonlySet<string>;
   /** Workers that drain, and since when. */
   readonly draining: ReadonlyMap<string, number>;
+  /** Workers of the driver that were registered and are not any more, and since when. */
+  readonly lost: ReadonlyMap<string, number>;
+  /** When most of the driver's registered workers vanished from the registry at once, in ms; undefined: never. */
+  readonly vanishedAt: number | undefined;
   /** The worker has been asked to drain. */
   drains(workerId: string, now: number): void;
   /** The worker's process ended. */
@@ -22,7 +26,13 @@ export interface FleetMemory {
     accounts: readonly Account[],
     instances: readonly Instance[],
     now: number,
-    options: { readonly settings: ScaleSettings; readonly keep: boolean },
+    options: {
+      readonly settings: ScaleSettings;
+      readonly keep: boolean;
+      /** Requests that wait, by account id. */
+      readonly waiting: ReadonlyMap<string, number>;
+      readonly usedAt: (accountId: string) => number | undefined;
+    },
   ): ReadonlyMap<string, number>;
   /** Ids of accounts whose generation is another one than the last time, or which are new. */
   newGenerations(accounts: readonly Account[]): string[];
@@ -33,6 +43,9 @@ export interface FleetMemory {
 export function createFleetMemory(): FleetMemory {
   const owned = new Set<string>();
   const draining = new Map<string, number>();
+  const lost = new Map<string, number>();
+  let vanishedAt: number | undefined;
+  let registered: ReadonlySet<string> = new Set();
   let generations: ReadonlyMap<string, bigint> = new Map();
   let scales = new Map<string, ScaleRecord>();
   let ready: ReadonlyMap<string, string> = new Map();
@@ -43,22 +56,34 @@ export function createFleetMemory(): FleetMemory {
       const there = new Set([...workers.map(({ id }) => id), ...processes.map(({ workerId }) => workerId)]);
       for (const id of owned) if (!there.has(id)) owned.delete(id);
       for (const id of draining.keys()) if (!there.has(id)) draining.delete(id);
+      const mine = new Set(processes.map(({ workerId }) => workerId));
+      const present = new Set(workers.map(({ id }) => id).filter((id) => mine.has(id)));
+      const vanished = [...registered].filter((id) => mine.has(id) && !present.has(id));
+      for (const id of vanished) lost.set(id, now);
+      for (const id of lost.keys()) if (present.has(id) || !mine.has(id)) lost.delete(id);
+      if (isMass(vanished.length, registered.size)) vanishedAt = now;
+      registered = present;
       for (const { id, health } of workers) if (health === Health.DRAINING && !draining.has(id)) draining.set(id, now);
     },
     owned,
     draining,
+    lost,
+    get vanishedAt() {
+      return vanishedAt;
+    },
     drains: (workerId, now) => void draining.set(workerId, now),
     over(workerId) {
       // Until its registration is gone too, what is registered under this id is dead.
       owned.add(workerId);
       draining.delete(workerId);
     },
-    targets(accounts, instances, now, { settings, keep }) {
+    targets(accounts, instances, now, { settings, keep, waiting, usedAt }) {
       const next = new Map<string, ScaleRecord>();
       for (const { spec } of accounts.filter(isElastic)) {
         const id = spec?.id ?? "";
         const mine = instances.filter(({ accountIds }) => accountIds.includes(id));
-        next.set(id, scale(scales.get(id), loadOf(mine, id), workerBounds(spec), now, settings));
+        const load = loadOf(mine, id, { waiting: waiting.get(id) ?? 0, usedAt: usedAt(id) });
+        next.set(id, scale(scales.get(id), load, workerBounds(spec), now, settings));
       }
       if (keep) scales = next;
       return new Map([...next].map(([id, { target }]) => [id, target]));
@@ -75,4 +100,9 @@ export function createFleetMemory(): FleetMemory {
       return fresh;
     },
   };
+}
+
+/** Many at once means that the registry or the network failed, not they. */
+function isMass(vanished: number, registered: number): boolean {
+  return vanished >= 2 && vanished * 2 > registered;
 }

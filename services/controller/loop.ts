@@ -119,6 +119,7 @@ export function createLoop(options: LoopOptions): Loop {
     const fire = () => trigger.fire();
     subscriptions.use(options.state.accounts.onChange(fire));
     subscriptions.use(options.state.breakers.onChange(fire));
+    subscriptions.use(options.state.demand.onChange(fire));
     subscriptions.use(options.view.onChange(fire));
     subscriptions.use(options.driver.onExit((exit) => noteExit(exit, options, fire)));
     subscriptions.use(

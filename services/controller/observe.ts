@@ -36,6 +36,10 @@ export interface Observation {
   readonly health: ReadonlyMap<string, HealthRecord>;
   /** Workers that drain, and since when. */
   readonly draining: ReadonlyMap<string, number>;
+  /** Workers of the driver that were registered and are not any more, and since when. */
+  readonly lost: ReadonlyMap<string, number>;
+  /** Whether silence and absence say anything; false while the registry is new or has just lost most of what it knew. */
+  readonly trusted: boolean;
   /** Start times count from here at the earliest: before, nobody looked. */
   readonly leadingSince: number;
   readonly now: number;
@@ -117,11 +121,16 @@ function failureOf(facts: Facts, observation: Observation, settings: ObserveSett
     return `It did not end within ${seconds(settings.drain_grace)} of being drained.`;
   }
   const health = observation.health.get(workerId);
-  if (health && isSilent(health, facts, observation, settings)) {
+  if (health && isSilent(health, facts, observation, settings) && (observation.trusted || !health.proven)) {
     return `It did not answer ${health.unanswered === 1 ? "a health check" : `${health.unanswered} health checks`}: ${health.reason}`;
   }
   if (health?.unhealthySince !== undefined && now - health.unhealthySince >= settings.start_timeout) {
     return `It has been unhealthy for ${seconds(settings.start_timeout)}: ${health.reason}`;
+  }
+  if (!observation.trusted) return undefined;
+  const lostSince = observation.lost.get(workerId);
+  if (process && !worker && lostSince !== undefined && now - lostSince >= settings.start_timeout) {
+    return `It lost its registration and has not registered again within ${seconds(settings.start_timeout)}.`;
   }
   // A worker that was ever registered has a health record.
   if (process && !worker && !health && now - Math.max(process.startedAt, leadingSince) >= settings.start_timeout) {

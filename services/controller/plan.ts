@@ -12,10 +12,14 @@ export interface PlanView {
   readonly instances: readonly Instance[];
   /** How many workers an elastic account should have, by account id; absent: workers.min. */
   readonly targets: ReadonlyMap<string, number>;
+  /** Requests that wait for the account's models, by account id. */
+  readonly waiting: ReadonlyMap<string, number>;
   /** No worker of the account is started before this time, in ms. */
   readonly retryAt: ReadonlyMap<string, number>;
   /** Workers beyond the wanted number while a changed account rolls. */
   readonly surge: number;
+  /** Workers that may be missing meanwhile. */
+  readonly unavailable: number;
   readonly now: number;
 }
 
@@ -62,7 +66,7 @@ export function plan(view: PlanView): Plan {
   for (const summary of summaries) {
     const created = createSteps(summary, view, taken);
     for (const { workerId } of created) taken.add(workerId);
-    steps.push(...created, ...outdatedSteps(summary), ...surplusSteps(summary));
+    steps.push(...created, ...outdatedSteps(summary, view), ...surplusSteps(summary));
   }
   return { steps, summaries };
 }
@@ -75,7 +79,7 @@ function summarize(account: Account, instances: readonly Instance[], view: PlanV
   );
   const exhausted = isExhausted(account);
   const { min, max } = workerBounds(account.spec);
-  const wanted = exhausted || min === 0 ? 0 : Math.min(max, Math.max(min, view.targets.get(id) ?? min));
+  const wanted = exhausted ? 0 : Math.min(max, Math.max(min, view.targets.get(id) ?? min));
   const missing = Math.max(0, wanted - current.length);
   return {
     account,
@@ -111,17 +115,12 @@ function unwantedSteps({ accounts, instances }: PlanView): Step[] {
 }
 
 function createSteps(summary: AccountSummary, view: PlanView, taken: ReadonlySet<string>): Step[] {
-  const { account, wanted, current, outdated, failed, waiting } = summary;
+  const { wanted, current, outdated, waiting, account } = summary;
   const accountId = account.spec?.id ?? "";
   const missing = wanted - current.length;
   if (missing <= 0 || waiting > 0) return [];
   const room = outdated.length === 0 ? missing : wanted + view.surge - current.length - outdated.length;
-  const reason =
-    outdated.length > 0
-      ? `The account has changed (generation ${account.generation}); this worker takes over.`
-      : failed.length > 0
-        ? `Replaces ${failed.map(({ workerId }) => workerId).join(", ")}.`
-        : `The account has ${current.length} of ${wanted} workers.`;
+  const reason = reasonToCreate(summary, view.waiting.get(accountId) ?? 0);
   const count = Math.max(0, Math.min(missing, room));
   return freeWorkerIds(accountId, count, taken).map((workerId) => ({
     type: ActionType.CREATE,
@@ -132,13 +131,22 @@ function createSteps(summary: AccountSummary, view: PlanView, taken: ReadonlySet
   }));
 }
 
+function reasonToCreate({ account, wanted, current, outdated, failed }: AccountSummary, waiting: number): string {
+  if (outdated.length > 0) return `The account has changed (generation ${account.generation}); this worker takes over.`;
+  if (failed.length > 0) return `Replaces ${failed.map(({ workerId }) => workerId).join(", ")}.`;
+  const missing = `The account has ${current.length} of ${wanted} workers`;
+  return waiting > 0
+    ? `${missing}, and ${waiting} ${waiting === 1 ? "request waits" : "requests wait"} for its models.`
+    : `${missing}.`;
+}
+
 /** Workers of an older specification stay as long as they are needed to make up the number; those that serve nobody go first. */
-function outdatedSteps(summary: AccountSummary): Step[] {
+function outdatedSteps(summary: AccountSummary, view: PlanView): Step[] {
   const { account, outdated, ready, wanted } = summary;
   const accountId = account.spec?.id ?? "";
   const useful = outdated.filter((instance) => takesPrompts(instance, accountId));
   const useless = outdated.filter((instance) => !useful.includes(instance));
-  const keep = Math.max(0, wanted - ready.length);
+  const keep = Math.max(0, wanted - view.unavailable - ready.length);
   return [...useless, ...useful.slice(keep)]
     .filter(isExclusive)
     .map((instance) =>
@@ -169,7 +177,7 @@ function surplusSteps(summary: AccountSummary): Step[] {
 
 function reasonToEnd({ exhausted, wanted }: AccountSummary): string | undefined {
   if (exhausted) return "The account's credits are exhausted.";
-  if (wanted === 0) return "The account is parked: workers.min is 0.";
+  if (wanted === 0) return "No request has needed it for a while, and workers.min is 0.";
   return undefined;
 }
 

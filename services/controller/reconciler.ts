@@ -1,5 +1,5 @@
 // One pass: looks at what is wanted and what there is, plans, begins to act, and writes down what is true of each account.
-import type { Account, AccountSpec, AgentSpec, Breaker } from "#gen/drawbridge/v1/account";
+import { type Account, type AccountSpec, type AgentSpec, type Breaker, BreakerState } from "#gen/drawbridge/v1/account";
 import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
@@ -7,6 +7,7 @@ import type { State } from "../state/state.ts";
 import type { Apply, Mandate } from "./apply.ts";
 import { conditions } from "./conditions.ts";
 import type { ControllerSettings } from "./config.ts";
+import { demandByAccount } from "./demand.ts";
 import { isElastic, isExhausted } from "./desired.ts";
 import type { WorkerDriver } from "./drivers/driver.ts";
 import type { Events } from "./events.ts";
@@ -56,6 +57,9 @@ export interface Reconciler extends AsyncDisposable {
 interface Look {
   readonly accounts: readonly Account[];
   readonly instances: readonly Instance[];
+  readonly breakers: ReadonlyMap<string, Breaker>;
+  /** Requests that wait, by account id. */
+  readonly waiting: ReadonlyMap<string, number>;
 }
 
 export function createReconciler(options: ReconcilerOptions): Reconciler {
@@ -71,20 +75,32 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         "The registry has not answered yet, so it is not known what runs.",
       );
     }
-    const [accounts, processes] = await Promise.all([state.accounts.list(), driver.list()]);
+    const [accounts, processes, breakerList, demand] = await Promise.all([
+      state.accounts.list(),
+      driver.list(),
+      state.breakers.list(),
+      state.demand.list(clock.now()),
+    ]);
     const workers = view.list();
     const now = clock.now();
     memory.see(workers, processes, now);
-    const { owned, draining } = memory;
-    const facts = { workers, processes, owned, draining, health: health.records, leadingSince, now };
-    return { accounts, instances: observe(facts, settings) };
+    const { owned, draining, lost, vanishedAt } = memory;
+    const trusted = isTrusted(view.heardSince, vanishedAt, now, settings);
+    const facts = { workers, processes, owned, draining, lost, trusted, health: health.records, leadingSince, now };
+    const instances = observe(facts, settings);
+    const breakers = new Map(breakerList.map((each) => [each.accountId, each]));
+    const isHeldBack = (id: string) =>
+      breakers.get(id)?.state === BreakerState.OPEN || (retries.retryAt.get(id) ?? 0) > now;
+    return { accounts, instances, breakers, waiting: demandByAccount(demand, accounts, instances, isHeldBack) };
   }
 
-  function planFor({ accounts, instances }: Look, keep: boolean): Plan {
+  function planFor({ accounts, instances, waiting }: Look, keep: boolean): Plan {
     const now = clock.now();
-    const targets = memory.targets(accounts, instances, now, { settings, keep });
+    const usedAt = (accountId: string) => view.usedAt(accountId);
+    const targets = memory.targets(accounts, instances, now, { settings, keep, waiting, usedAt });
+    const { surge, unavailable } = settings;
     const { retryAt } = retries;
-    return plan({ accounts, agents: options.agents, instances, targets, retryAt, surge: settings.surge, now });
+    return plan({ accounts, agents: options.agents, instances, targets, waiting, retryAt, surge, unavailable, now });
   }
 
   function begin(accountId: string, steps: readonly Step[], account: Account | undefined, mandate: Mandate): void {
@@ -112,7 +128,7 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         begin(accountId, group, accounts.get(accountId), mandate);
       }
       recordReady(summaries, options);
-      await writeConditions(summaries, options);
+      await writeConditions(summaries, seen.breakers, options);
       return { steps: due, wakeAt: nextRetry(summaries, retries) };
     },
     async checkHealth(signal) {
@@ -168,9 +184,23 @@ function recordReady(summaries: readonly AccountSummary[], { memory, events }: R
   }
 }
 
-async function writeConditions(summaries: readonly AccountSummary[], options: ReconcilerOptions): Promise<void> {
+/** Whether the absence of a worker says anything: the registry is heard, has been for a while, and has not just lost most of what it knew. */
+function isTrusted(
+  heardSince: number | undefined,
+  vanishedAt: number | undefined,
+  now: number,
+  { registry_caution }: ControllerSettings,
+): boolean {
+  if (heardSince === undefined || now - heardSince < registry_caution) return false;
+  return vanishedAt === undefined || now - vanishedAt >= registry_caution;
+}
+
+async function writeConditions(
+  summaries: readonly AccountSummary[],
+  breakers: ReadonlyMap<string, Breaker>,
+  options: ReconcilerOptions,
+): Promise<void> {
   const { state, retries, events, clock } = options;
-  const breakers = new Map<string, Breaker>((await state.breakers.list()).map((each) => [each.accountId, each]));
   for (const summary of summaries) {
     const { account } = summary;
     const accountId = account.spec?.id ?? "";

@@ -21,6 +21,10 @@ export interface WorkerView extends AsyncDisposable {
   /** By id. */
   list(): Worker[];
   get(workerId: string): Worker | undefined;
+  /** When a worker of the account was last seen with a prompt, in ms; undefined: not yet. */
+  usedAt(accountId: string): number | undefined;
+  /** Since when the registry has been heard without a break, in ms; undefined: it is not heard now. */
+  readonly heardSince: number | undefined;
   /** Told when workers came, went, or changed in a way that a plan depends on; slots and queues change all the time and do not count. */
   onChange(listener: () => void): Disposable;
 }
@@ -32,14 +36,23 @@ export function createWorkerView({ registry, clock, random, log }: WorkerViewOpt
   const ending = new AbortController();
   const listeners = new Set<() => void>();
   let workers = new Map<string, Worker>();
+  const used = new Map<string, number>();
   let known = false;
+  let heardSince: number | undefined;
   let loop: Promise<void> = Promise.resolve();
 
   const changed = () => {
     for (const listener of listeners) listener();
   };
 
+  function noteUse({ pools }: Worker): void {
+    for (const { accountId, slots, availableSlots, queueDepth } of pools) {
+      if (availableSlots < slots || queueDepth > 0) used.set(accountId, clock.now());
+    }
+  }
+
   function put(worker: Worker): void {
+    noteUse(worker);
     const before = workers.get(worker.id);
     workers.set(worker.id, worker);
     if (!before || planKey(before) !== planKey(worker)) changed();
@@ -49,7 +62,9 @@ export function createWorkerView({ registry, clock, random, log }: WorkerViewOpt
     for await (const { element } of registry.watchWorkers({}, { signal: ending.signal })) {
       if (element.case === "snapshot") {
         workers = new Map(element.value.workers.map((worker) => [worker.id, worker]));
+        for (const worker of workers.values()) noteUse(worker);
         known = true;
+        heardSince = clock.now();
         changed();
       } else if (element.case === "put") put(element.value);
       else if (element.case === "removedWorkerId" && workers.delete(element.value)) changed();
@@ -66,6 +81,7 @@ export function createWorkerView({ registry, clock, random, log }: WorkerViewOpt
         if (ending.signal.aborted) return;
         log.warn({ err: error }, "the registry's watch broke; watching again");
       }
+      heardSince = undefined;
       failures = clock.monotonic() - begunAt > retryMaxMs ? 1 : failures + 1;
       await clock.sleep(backoffMs(failures, retryBaseMs, retryMaxMs, random), ending.signal).catch(() => {
         // Only the end interrupts it, and the loop looks for that.
@@ -80,6 +96,10 @@ export function createWorkerView({ registry, clock, random, log }: WorkerViewOpt
     },
     list: () => [...workers.values()].toSorted((a, b) => (a.id < b.id ? -1 : 1)),
     get: (workerId) => workers.get(workerId),
+    usedAt: (accountId) => used.get(accountId),
+    get heardSince() {
+      return heardSince;
+    },
     onChange(listener) {
       listeners.add(listener);
       return { [Symbol.dispose]: () => void listeners.delete(listener) };

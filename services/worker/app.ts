@@ -9,6 +9,7 @@ import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
 import type { WorkerService } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../kit/clock.ts";
+import { createFence } from "../kit/fence.ts";
 import type { Log } from "../kit/log.ts";
 import { newId, type Random } from "../kit/random.ts";
 import { createAgentStarter } from "./protocol/agent-starter.ts";
@@ -18,6 +19,7 @@ import { type Environment, folderName } from "./process/environment.ts";
 import { createDrain } from "./presence/drain.ts";
 import { createWorkerService, type WorkerParts } from "./handlers.ts";
 import { addWorkerRoutes } from "./http.ts";
+import { createOrphanWatch } from "./presence/orphan.ts";
 import { createOutbox } from "./presence/outbox.ts";
 import { createPool, type Pool } from "./pool/pool.ts";
 import { workerHealth } from "./pool/pool-health.ts";
@@ -108,6 +110,7 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     describe,
     running: () => attempts.running,
     outbox,
+    onHeard: () => orphan.heard(),
     gapMs: config.heartbeat_gap,
     clock,
     random,
@@ -121,7 +124,22 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     clock,
     log,
   });
-  const parts: WorkerParts = { attempts, describe, pools: statuses, drain: (graceMs) => drain.begin(graceMs) };
+  const orphan = createOrphanWatch({
+    timeoutMs: config.orphan_timeout,
+    onOrphaned() {
+      log.error({ after_ms: config.orphan_timeout }, "neither a registry nor a controller is heard: ending");
+      void drain.begin();
+    },
+    clock,
+  });
+  const parts: WorkerParts = {
+    attempts,
+    describe,
+    pools: statuses,
+    drain: (graceMs) => drain.begin(graceMs),
+    fence: createFence(Number(spec.epoch)),
+    asked: () => orphan.heard(),
+  };
   return {
     service: createWorkerService(parts),
     routes: (http) => addWorkerRoutes(http, parts),
@@ -130,10 +148,12 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
       await rm(workDirectory, { recursive: true, force: true });
       for (const pool of pools.values()) pool.start();
       registration.start();
+      orphan.start();
     },
     drain: (graceMs) => drain.begin(graceMs),
     drained: drain.over,
     async [Symbol.asyncDispose]() {
+      orphan[Symbol.dispose]();
       await drain.begin(0);
       await reaper[Symbol.asyncDispose]();
       await rm(workDirectory, { recursive: true, force: true });

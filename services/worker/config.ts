@@ -43,6 +43,8 @@ export const workerSettings = z.strictObject({
   restart_backoff_max: duration().prefault("30s"),
   /** The least time between two heartbeats. Default 50ms. */
   heartbeat_gap: duration().prefault("50ms"),
+  /** The worker ends by itself when neither a registry nor a controller has been heard for so long. Default 10m. */
+  orphan_timeout: duration().prefault("10m"),
   /** Outcomes that are kept until the registry has acknowledged them; beyond that the oldest is dropped. Default 100000. */
   outcomes_max: z.int().min(10_000).max(10_000_000).default(100_000),
 });

@@ -9,7 +9,6 @@ import {
   create,
   toJson,
 } from "@bufbuild/protobuf";
-import { durationMs } from "@bufbuild/protobuf/wkt";
 import { createValidator } from "@bufbuild/protovalidate";
 import { codeToHttpStatus } from "@connectrpc/connect/protocol-connect";
 import type { FastifyInstance, FastifyReply } from "fastify";
@@ -26,7 +25,7 @@ import {
   PromptResponseSchema,
 } from "#gen/drawbridge/v1/worker_service";
 import { asDrawbridgeError, DrawbridgeError, errorDetail, toConnectError } from "../kit/errors.ts";
-import { streamPrompt, type WorkerParts } from "./handlers.ts";
+import { beginDrain, streamPrompt, type WorkerParts } from "./handlers.ts";
 
 export function addWorkerRoutes(http: FastifyInstance, parts: WorkerParts): void {
   http.post("/prompt", (request, reply) => answering(reply, () => servePrompt(parts, request.body, reply)));
@@ -38,9 +37,7 @@ export function addWorkerRoutes(http: FastifyInstance, parts: WorkerParts): void
   http.get("/slots", (_request, reply) => send(reply, 200, ListSlotsResponseSchema, { pools: parts.pools() }));
   http.post("/drain", (request, reply) =>
     answering(reply, () => {
-      const { grace } = parse(DrainRequestSchema, request.body ?? {});
-      const inFlight = parts.attempts.running.length;
-      void parts.drain(grace ? durationMs(grace) : undefined);
+      const inFlight = beginDrain(parts, parse(DrainRequestSchema, request.body ?? {}));
       return send(reply, 200, DrainResponseSchema, { inFlight });
     }),
   );

@@ -17,7 +17,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file drawbridge/v1/account.proto.
  */
 export const file_drawbridge_v1_account: GenFile = /*@__PURE__*/
-  fileDesc("ChtkcmF3YnJpZGdlL3YxL2FjY291bnQucHJvdG8SDWRyYXdicmlkZ2UudjEi2AQKC0FjY291bnRTcGVjEisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhgKBWFnZW50GAIgASgJQgm6SAZyBBABGEASVQoGbW9kZWxzGAMgAygLMiYuZHJhd2JyaWRnZS52MS5BY2NvdW50U3BlYy5Nb2RlbHNFbnRyeUIdukgamgEXCAEQgAIiB3IFEAEYgAIqB3IFEAEYgAISLgoUaW5pdGlhbF9taWxsaWNyZWRpdHMYBCABKANCELpIDSILGP////////8PKAASMgoYbWlsbGljcmVkaXRzX3Blcl9yZXF1ZXN0GAUgASgDQhC6SA0iCxj/////////DygAEhkKBXNsb3RzGAYgASgFQgq6SAcaBRiACCgBEhoKBXF1ZXVlGAcgASgFQgu6SAgaBhigjQYoABIrCgd3b3JrZXJzGAggASgLMhouZHJhd2JyaWRnZS52MS5Xb3JrZXJDb3VudBJeCgNlbnYYCSADKAsyIy5kcmF3YnJpZGdlLnYxLkFjY291bnRTcGVjLkVudkVudHJ5Qiy6SCmaASYQgAIiIXIfEAEYgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJBIPCgdkcmFpbmVkGAogASgIGi0KC01vZGVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaQwoIRW52RW50cnkSCwoDa2V5GAEgASgJEiYKBXZhbHVlGAIgASgLMhcuZHJhd2JyaWRnZS52MS5FbnZWYWx1ZToCOAEiPwoLV29ya2VyQ291bnQSFwoDbWluGAEgASgFQgq6SAcaBRjoBygAEhcKA21heBgCIAEoBUIKukgHGgUY6AcoASJnCghFbnZWYWx1ZRIPCgV2YWx1ZRgBIAEoCUgAEhsKCGZyb21fZW52GAIgASgJQge6SARyAhABSAASHAoJZnJvbV9maWxlGAMgASgJQge6SARyAhABSABCDwoGc291cmNlEgW6SAIIASLAAQoJQWdlbnRTcGVjEhcKBG5hbWUYASABKAlCCbpIBnIEEAEYQBIlCgdjb21tYW5kGAIgAygJQhS6SBGSAQ4IARCAAiIHcgUQARiAIBIuCgNlbnYYAyADKAsyIS5kcmF3YnJpZGdlLnYxLkFnZW50U3BlYy5FbnZFbnRyeRpDCghFbnZFbnRyeRILCgNrZXkYASABKAkSJgoFdmFsdWUYAiABKAsyFy5kcmF3YnJpZGdlLnYxLkVudlZhbHVlOgI4ASKCAgoKV29ya2VyU3BlYxIdCgl3b3JrZXJfaWQYASABKAlCCrpIB3IFEAEYgAESNgoIYWNjb3VudHMYAiADKAsyGi5kcmF3YnJpZGdlLnYxLkFjY291bnRTcGVjQgi6SAWSAQIIARIoCgZhZ2VudHMYAyADKAsyGC5kcmF3YnJpZGdlLnYxLkFnZW50U3BlYxI/CgtnZW5lcmF0aW9ucxgEIAMoCzIqLmRyYXdicmlkZ2UudjEuV29ya2VyU3BlYy5HZW5lcmF0aW9uc0VudHJ5GjIKEEdlbmVyYXRpb25zRW50cnkSCwoDa2V5GAEgASgJEg0KBXZhbHVlGAIgASgDOgI4ASJQCg1DcmVkaXRCYWxhbmNlEg8KB2dyYW50ZWQYASABKAMSEQoJYXZhaWxhYmxlGAIgASgDEgwKBGhlbGQYAyABKAMSDQoFc3BlbnQYBCABKAMitwIKB0FjY291bnQSKAoEc3BlYxgBIAEoCzIaLmRyYXdicmlkZ2UudjEuQWNjb3VudFNwZWMSEgoKZ2VuZXJhdGlvbhgCIAEoAxIQCghyZXZpc2lvbhgDIAEoAxItCgdjcmVkaXRzGAQgASgLMhwuZHJhd2JyaWRnZS52MS5DcmVkaXRCYWxhbmNlEicKB2JyZWFrZXIYBSABKAsyFi5kcmF3YnJpZGdlLnYxLkJyZWFrZXISLAoKY29uZGl0aW9ucxgGIAMoCzIYLmRyYXdicmlkZ2UudjEuQ29uZGl0aW9uEhIKCndvcmtlcl9pZHMYByADKAkSEgoKbWFuYWdlZF9ieRgIIAEoCRIuCgpjcmVhdGVkX2F0GAkgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCJ6CglDb25kaXRpb24SDAoEdHlwZRgBIAEoCRIOCgZzdGF0dXMYAiABKAgSDgoGcmVhc29uGAMgASgJEg8KB21lc3NhZ2UYBCABKAkSLgoKY2hhbmdlZF9hdBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAisgIKB0JyZWFrZXISEgoKYWNjb3VudF9pZBgBIAEoCRIqCgVzdGF0ZRgCIAEoDjIbLmRyYXdicmlkZ2UudjEuQnJlYWtlclN0YXRlEg4KBnJlYXNvbhgDIAEoCRIpCgV1bnRpbBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIb3BlbmluZ3MYBSABKAUSEAoIcmV2aXNpb24YBiABKAMSLgoKY2hhbmdlZF9hdBgHIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEwoLcHJvYmVzX2xlZnQYCCABKAUSGAoQcHJvYmVzX3N1Y2NlZWRlZBgJIAEoBRIpCgVjYXVzZRgKIAEoDjIaLmRyYXdicmlkZ2UudjEuRXJyb3JSZWFzb24qfAoMQnJlYWtlclN0YXRlEh0KGUJSRUFLRVJfU1RBVEVfVU5TUEVDSUZJRUQQABIYChRCUkVBS0VSX1NUQVRFX0NMT1NFRBABEhYKEkJSRUFLRVJfU1RBVEVfT1BFThACEhsKF0JSRUFLRVJfU1RBVEVfSEFMRl9PUEVOEANiBnByb3RvMw", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_google_protobuf_timestamp]);
+  fileDesc("ChtkcmF3YnJpZGdlL3YxL2FjY291bnQucHJvdG8SDWRyYXdicmlkZ2UudjEi2AQKC0FjY291bnRTcGVjEisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhgKBWFnZW50GAIgASgJQgm6SAZyBBABGEASVQoGbW9kZWxzGAMgAygLMiYuZHJhd2JyaWRnZS52MS5BY2NvdW50U3BlYy5Nb2RlbHNFbnRyeUIdukgamgEXCAEQgAIiB3IFEAEYgAIqB3IFEAEYgAISLgoUaW5pdGlhbF9taWxsaWNyZWRpdHMYBCABKANCELpIDSILGP////////8PKAASMgoYbWlsbGljcmVkaXRzX3Blcl9yZXF1ZXN0GAUgASgDQhC6SA0iCxj/////////DygAEhkKBXNsb3RzGAYgASgFQgq6SAcaBRiACCgBEhoKBXF1ZXVlGAcgASgFQgu6SAgaBhigjQYoABIrCgd3b3JrZXJzGAggASgLMhouZHJhd2JyaWRnZS52MS5Xb3JrZXJDb3VudBJeCgNlbnYYCSADKAsyIy5kcmF3YnJpZGdlLnYxLkFjY291bnRTcGVjLkVudkVudHJ5Qiy6SCmaASYQgAIiIXIfEAEYgAIyGF5bQS1aYS16X11bQS1aYS16MC05X10qJBIPCgdkcmFpbmVkGAogASgIGi0KC01vZGVsc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoCToCOAEaQwoIRW52RW50cnkSCwoDa2V5GAEgASgJEiYKBXZhbHVlGAIgASgLMhcuZHJhd2JyaWRnZS52MS5FbnZWYWx1ZToCOAEiPwoLV29ya2VyQ291bnQSFwoDbWluGAEgASgFQgq6SAcaBRjoBygAEhcKA21heBgCIAEoBUIKukgHGgUY6AcoASKtAQoIRW52VmFsdWUSDwoFdmFsdWUYASABKAlIABIbCghmcm9tX2VudhgCIAEoCUIHukgEcgIQAUgAEhwKCWZyb21fZmlsZRgDIAEoCUIHukgEcgIQAUgAEkQKFmZyb21fa3ViZXJuZXRlc19zZWNyZXQYBCABKAsyIi5kcmF3YnJpZGdlLnYxLkt1YmVybmV0ZXNTZWNyZXRLZXlIAEIPCgZzb3VyY2USBbpIAggBIkgKE0t1YmVybmV0ZXNTZWNyZXRLZXkSGAoEbmFtZRgBIAEoCUIKukgHcgUQARj9ARIXCgNrZXkYAiABKAlCCrpIB3IFEAEY/QEiwAEKCUFnZW50U3BlYxIXCgRuYW1lGAEgASgJQgm6SAZyBBABGEASJQoHY29tbWFuZBgCIAMoCUIUukgRkgEOCAEQgAIiB3IFEAEYgCASLgoDZW52GAMgAygLMiEuZHJhd2JyaWRnZS52MS5BZ2VudFNwZWMuRW52RW50cnkaQwoIRW52RW50cnkSCwoDa2V5GAEgASgJEiYKBXZhbHVlGAIgASgLMhcuZHJhd2JyaWRnZS52MS5FbnZWYWx1ZToCOAEimgIKCldvcmtlclNwZWMSHQoJd29ya2VyX2lkGAEgASgJQgq6SAdyBRABGIABEjYKCGFjY291bnRzGAIgAygLMhouZHJhd2JyaWRnZS52MS5BY2NvdW50U3BlY0IIukgFkgECCAESKAoGYWdlbnRzGAMgAygLMhguZHJhd2JyaWRnZS52MS5BZ2VudFNwZWMSPwoLZ2VuZXJhdGlvbnMYBCADKAsyKi5kcmF3YnJpZGdlLnYxLldvcmtlclNwZWMuR2VuZXJhdGlvbnNFbnRyeRIWCgVlcG9jaBgFIAEoA0IHukgEIgIoABoyChBHZW5lcmF0aW9uc0VudHJ5EgsKA2tleRgBIAEoCRINCgV2YWx1ZRgCIAEoAzoCOAEiUAoNQ3JlZGl0QmFsYW5jZRIPCgdncmFudGVkGAEgASgDEhEKCWF2YWlsYWJsZRgCIAEoAxIMCgRoZWxkGAMgASgDEg0KBXNwZW50GAQgASgDIrcCCgdBY2NvdW50EigKBHNwZWMYASABKAsyGi5kcmF3YnJpZGdlLnYxLkFjY291bnRTcGVjEhIKCmdlbmVyYXRpb24YAiABKAMSEAoIcmV2aXNpb24YAyABKAMSLQoHY3JlZGl0cxgEIAEoCzIcLmRyYXdicmlkZ2UudjEuQ3JlZGl0QmFsYW5jZRInCgdicmVha2VyGAUgASgLMhYuZHJhd2JyaWRnZS52MS5CcmVha2VyEiwKCmNvbmRpdGlvbnMYBiADKAsyGC5kcmF3YnJpZGdlLnYxLkNvbmRpdGlvbhISCgp3b3JrZXJfaWRzGAcgAygJEhIKCm1hbmFnZWRfYnkYCCABKAkSLgoKY3JlYXRlZF9hdBgJIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiegoJQ29uZGl0aW9uEgwKBHR5cGUYASABKAkSDgoGc3RhdHVzGAIgASgIEg4KBnJlYXNvbhgDIAEoCRIPCgdtZXNzYWdlGAQgASgJEi4KCmNoYW5nZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIrICCgdCcmVha2VyEhIKCmFjY291bnRfaWQYASABKAkSKgoFc3RhdGUYAiABKA4yGy5kcmF3YnJpZGdlLnYxLkJyZWFrZXJTdGF0ZRIOCgZyZWFzb24YAyABKAkSKQoFdW50aWwYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhAKCG9wZW5pbmdzGAUgASgFEhAKCHJldmlzaW9uGAYgASgDEi4KCmNoYW5nZWRfYXQYByABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC3Byb2Jlc19sZWZ0GAggASgFEhgKEHByb2Jlc19zdWNjZWVkZWQYCSABKAUSKQoFY2F1c2UYCiABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uKnwKDEJyZWFrZXJTdGF0ZRIdChlCUkVBS0VSX1NUQVRFX1VOU1BFQ0lGSUVEEAASGAoUQlJFQUtFUl9TVEFURV9DTE9TRUQQARIWChJCUkVBS0VSX1NUQVRFX09QRU4QAhIbChdCUkVBS0VSX1NUQVRFX0hBTEZfT1BFThADYgZwcm90bzM", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_google_protobuf_timestamp]);
 
 /**
  * The desired state of an account. This is what a person writes and the controller makes true.
@@ -110,7 +110,7 @@ export const AccountSpecSchema: GenMessage<AccountSpec> = /*@__PURE__*/
  */
 export type WorkerCount = Message<"drawbridge.v1.WorkerCount"> & {
   /**
-   * At least so many, while there are credits.
+   * At least so many, while there are credits. 0: none until a request waits for one.
    *
    * @generated from field: int32 min = 1;
    */
@@ -166,6 +166,14 @@ export type EnvValue = Message<"drawbridge.v1.EnvValue"> & {
      */
     value: string;
     case: "fromFile";
+  } | {
+    /**
+     * A key of a Kubernetes Secret beside the worker. Only the kubernetes driver can resolve it.
+     *
+     * @generated from field: drawbridge.v1.KubernetesSecretKey from_kubernetes_secret = 4;
+     */
+    value: KubernetesSecretKey;
+    case: "fromKubernetesSecret";
   } | { case: undefined; value?: undefined };
 };
 
@@ -175,6 +183,34 @@ export type EnvValue = Message<"drawbridge.v1.EnvValue"> & {
  */
 export const EnvValueSchema: GenMessage<EnvValue> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_account, 2);
+
+/**
+ * A key of a Secret in the namespace of the worker's Pod.
+ *
+ * @generated from message drawbridge.v1.KubernetesSecretKey
+ */
+export type KubernetesSecretKey = Message<"drawbridge.v1.KubernetesSecretKey"> & {
+  /**
+   * The Secret.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * The key in it.
+   *
+   * @generated from field: string key = 2;
+   */
+  key: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.KubernetesSecretKey.
+ * Use `create(KubernetesSecretKeySchema)` to create a new message.
+ */
+export const KubernetesSecretKeySchema: GenMessage<KubernetesSecretKey> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_account, 3);
 
 /**
  * An agent profile beyond the built-in ones.
@@ -209,7 +245,7 @@ export type AgentSpec = Message<"drawbridge.v1.AgentSpec"> & {
  * Use `create(AgentSpecSchema)` to create a new message.
  */
 export const AgentSpecSchema: GenMessage<AgentSpec> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 3);
+  messageDesc(file_drawbridge_v1_account, 4);
 
 /**
  * What a driver hands to a worker that it starts.
@@ -244,6 +280,13 @@ export type WorkerSpec = Message<"drawbridge.v1.WorkerSpec"> & {
    * @generated from field: map<string, int64> generations = 4;
    */
   generations: { [key: string]: bigint };
+
+  /**
+   * The epoch of the leader that had it started. The worker refuses leaders of lower ones. 0: nobody leads it.
+   *
+   * @generated from field: int64 epoch = 5;
+   */
+  epoch: bigint;
 };
 
 /**
@@ -251,7 +294,7 @@ export type WorkerSpec = Message<"drawbridge.v1.WorkerSpec"> & {
  * Use `create(WorkerSpecSchema)` to create a new message.
  */
 export const WorkerSpecSchema: GenMessage<WorkerSpec> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 4);
+  messageDesc(file_drawbridge_v1_account, 5);
 
 /**
  * Credits of an account, in thousandths. granted = available + held + spent, at every moment.
@@ -293,7 +336,7 @@ export type CreditBalance = Message<"drawbridge.v1.CreditBalance"> & {
  * Use `create(CreditBalanceSchema)` to create a new message.
  */
 export const CreditBalanceSchema: GenMessage<CreditBalance> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 5);
+  messageDesc(file_drawbridge_v1_account, 6);
 
 /**
  * An account as it is.
@@ -370,7 +413,7 @@ export type Account = Message<"drawbridge.v1.Account"> & {
  * Use `create(AccountSchema)` to create a new message.
  */
 export const AccountSchema: GenMessage<Account> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 6);
+  messageDesc(file_drawbridge_v1_account, 7);
 
 /**
  * A statement about an account, as in Kubernetes: Ready, Progressing, Degraded, CreditsExhausted, Unauthorized.
@@ -419,7 +462,7 @@ export type Condition = Message<"drawbridge.v1.Condition"> & {
  * Use `create(ConditionSchema)` to create a new message.
  */
 export const ConditionSchema: GenMessage<Condition> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 7);
+  messageDesc(file_drawbridge_v1_account, 8);
 
 /**
  * The breaker of an account.
@@ -503,7 +546,7 @@ export type Breaker = Message<"drawbridge.v1.Breaker"> & {
  * Use `create(BreakerSchema)` to create a new message.
  */
 export const BreakerSchema: GenMessage<Breaker> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_account, 8);
+  messageDesc(file_drawbridge_v1_account, 9);
 
 /**
  * States of a circuit breaker.

@@ -56,11 +56,18 @@ async function readWanted(file: string) {
 }
 
 async function plan({ access, fleet, print }: Session, wanted: Wanted | undefined, now: () => number): Promise<void> {
-  const { actions } = await fleet.plan(wanted ? { accounts: { specs: wanted.accounts } } : {});
+  const planned = await fleet.plan(wanted ? { accounts: { specs: wanted.accounts } } : {});
+  const { actions, created, updated, deleted } = planned;
   const money = wanted ? await moneyChanges(access, wanted) : { tiers: [], prices: [] };
   const names = moneyNames(money);
-  await print.object({ actions: actions.map(actionRow), ...names }, () => {
-    const others = nameLines({ "tiers that change": names.tiers, "prices that change": names.prices });
+  await print.object({ actions: actions.map(actionRow), created, updated, deleted, ...names }, () => {
+    const others = nameLines({
+      "accounts that are new": created,
+      "accounts that change": updated,
+      "accounts that go": deleted,
+      "tiers that change": names.tiers,
+      "prices that change": names.prices,
+    });
     return tableText(actions, actionView, now()) + others;
   });
 }

@@ -4,7 +4,7 @@ import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
 import { type Account, type Breaker, BreakerState, type Condition } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
-import { type Action, ActionType, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
+import { type Action, ActionType, type FleetEvent, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
 import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
 import { End, type UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health, type PoolStatus, type Worker } from "#gen/drawbridge/v1/worker";
@@ -109,6 +109,10 @@ export function breakerRow(breaker: Breaker) {
 
 export function actionRow({ type, accountId, workerId, reason }: Action) {
   return { type: nameOf(ActionType, type), account: accountId, worker: workerId, reason };
+}
+
+export function eventRow({ revision, at, type, accountId, workerId, message }: FleetEvent) {
+  return { revision: Number(revision), at: time(at), type, account: accountId, worker: workerId, message };
 }
 
 export function candidateRow(candidate: Candidate) {

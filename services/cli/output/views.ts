@@ -2,7 +2,7 @@
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
 import type { Account, Breaker } from "#gen/drawbridge/v1/account";
-import type { Action } from "#gen/drawbridge/v1/fleet_service";
+import type { Action, FleetEvent } from "#gen/drawbridge/v1/fleet_service";
 import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
 import type { UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Worker } from "#gen/drawbridge/v1/worker";
@@ -13,6 +13,7 @@ import {
   breakerState,
   candidateRow,
   channelRow,
+  eventRow,
   keyRow,
   priceRow,
   tierRow,
@@ -152,6 +153,18 @@ export const actionView: View<Action> = {
     { title: "ACCOUNT", text: ({ accountId }) => accountId },
     { title: "WORKER", text: ({ workerId }) => workerId },
     { title: "REASON", text: ({ reason }) => reason },
+  ],
+};
+
+export const eventView: View<FleetEvent> = {
+  json: eventRow,
+  none: "Nothing has happened yet.",
+  columns: [
+    { title: "TIME", text: ({ at }) => optional(at, (time) => localTimeText(timestampMs(time))) },
+    { title: "EVENT", text: ({ type }) => type },
+    { title: "ACCOUNT", text: ({ accountId }) => accountId },
+    { title: "WORKER", text: ({ workerId }) => workerId },
+    { title: "MESSAGE", text: ({ message }) => message },
   ],
 };
 

@@ -1,6 +1,5 @@
 // What a driver can do: run workers somewhere. The same contract holds for every driver.
 import type { WorkerSpec } from "#gen/drawbridge/v1/account";
-import { DrawbridgeError } from "../../kit/errors.ts";
 
 /** A worker that a driver runs. */
 export interface WorkerProcess {
@@ -34,18 +33,4 @@ export interface WorkerDriver extends AsyncDisposable {
   list(): Promise<readonly WorkerProcess[]>;
   /** Told of each end, asked for or not. */
   onExit(listener: (exit: WorkerExit) => void): Disposable;
-}
-
-/** Refuses actions of a leader that has been replaced: the epoch only grows. */
-export function createFence(): (epoch: number) => void {
-  let highest = 0;
-  return (epoch) => {
-    if (epoch < highest) {
-      throw new DrawbridgeError(
-        "NOT_LEADER",
-        `Epoch ${epoch} is over: the driver has acted for a leader of epoch ${highest}.`,
-      );
-    }
-    highest = epoch;
-  };
 }

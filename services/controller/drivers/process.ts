@@ -7,9 +7,10 @@ import { toJsonString } from "@bufbuild/protobuf";
 import { type WorkerSpec, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
 import type { Clock } from "../../kit/clock.ts";
 import { DrawbridgeError } from "../../kit/errors.ts";
+import { createFence } from "../../kit/fence.ts";
 import type { Log } from "../../kit/log.ts";
 import { openRotatingFile, type RotatingFile } from "../../kit/rotating-file.ts";
-import { createFence, type WorkerDriver, type WorkerExit, type WorkerProcess } from "./driver.ts";
+import type { WorkerDriver, WorkerExit, WorkerProcess } from "./driver.ts";
 import { type Environment, workerEnvironment } from "./worker-environment.ts";
 
 export interface ProcessDriverOptions {

@@ -1,13 +1,14 @@
 // FleetService: what the controller does about the fleet, and workers.
 import { durationMs } from "@bufbuild/protobuf/wkt";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { checkSpec, checkUnique } from "../specs.ts";
+import { changesFor, checkSpec, checkUnique } from "../specs.ts";
 import type { HandlerDependencies } from "./dependencies.ts";
 import type { FleetHandlers } from "./fleet-handlers.ts";
 
 const drainTimeoutMs = 5_000;
 
 export function reconcileHandlers({
+  state,
   loop,
   view,
   worker,
@@ -16,11 +17,17 @@ export function reconcileHandlers({
 }: HandlerDependencies): Pick<FleetHandlers, "plan" | "reconcile" | "drainWorker"> {
   return {
     async plan({ accounts }) {
-      if (accounts) {
-        checkUnique(accounts.specs);
-        for (const spec of accounts.specs) checkSpec(spec, profiles);
-      }
-      return { actions: [...(await loop.preview(accounts?.specs))] };
+      if (!accounts) return { actions: [...(await loop.preview(undefined))] };
+      checkUnique(accounts.specs);
+      for (const spec of accounts.specs) checkSpec(spec, profiles);
+      const { created, updated, deleted, unchanged } = changesFor(await state.accounts.list(), accounts.specs);
+      return {
+        actions: [...(await loop.preview(accounts.specs))],
+        created: created.map(({ id }) => id),
+        updated: updated.map(({ id }) => id),
+        deleted: [...deleted],
+        unchanged: [...unchanged],
+      };
     },
 
     async reconcile() {

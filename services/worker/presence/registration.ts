@@ -15,6 +15,8 @@ export interface RegistrationOptions {
   readonly describe: () => Worker;
   readonly running: () => readonly string[];
   readonly outbox: Outbox;
+  /** The registry has answered, whatever. */
+  readonly onHeard: () => void;
   /** The least time between two beats, in ms. */
   readonly gapMs: number;
   readonly clock: Clock;
@@ -54,6 +56,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     );
     intervalMs = heartbeatInterval ? Math.max(options.gapMs, durationMs(heartbeatInterval)) : defaultIntervalMs;
     registered = true;
+    options.onHeard();
     log.info({ interval_ms: intervalMs }, "registered");
   }
 
@@ -65,6 +68,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
       { worker: describe(), runningAttemptIds, outcomes },
       { timeoutMs: callTimeoutMs },
     );
+    options.onHeard();
     outbox.acknowledge(answer.acknowledgedAttemptIds);
     // More than one call carries is waiting, and the last one got through.
     if (outbox.size > 0 && answer.acknowledgedAttemptIds.length > 0) dirty = true;
@@ -101,6 +105,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
         failures += 1;
         registered = false;
         const { reason } = asDrawbridgeError(error);
+        if (reason === "NOT_FOUND") options.onHeard();
         if (reason === "NOT_FOUND") log.info("the registry does not know this worker; registering again");
         else log.warn({ err: error, failures }, "the registry did not take a heartbeat");
         if (reason !== "NOT_FOUND" || failures > 1)

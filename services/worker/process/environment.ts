@@ -2,7 +2,7 @@
 import { createHash } from "node:crypto";
 import { mkdir, readFile } from "node:fs/promises";
 import { join } from "node:path";
-import type { EnvValue } from "#gen/drawbridge/v1/account";
+import type { EnvValue, KubernetesSecretKey } from "#gen/drawbridge/v1/account";
 import { DrawbridgeError } from "../../kit/errors.ts";
 
 /** The folders of one account. */
@@ -69,6 +69,7 @@ export async function resolveValues(
     if (source.case === "value") resolved[name] = source.value;
     else if (source.case === "fromEnv") resolved[name] = fromEnvironment(name, source.value, host);
     else if (source.case === "fromFile") resolved[name] = await fromFile(name, source.value);
+    else if (source.case === "fromKubernetesSecret") throw secretWithoutKubernetes(name, source.value);
   }
   return resolved;
 }
@@ -79,6 +80,14 @@ function fromEnvironment(name: string, variable: string, host: Environment): str
   throw new DrawbridgeError(
     "INVALID_ARGUMENT",
     `${name} refers to the environment variable ${variable}, which is not set where the worker runs. Set it and restart.`,
+  );
+}
+
+/** The kubernetes driver has made a variable of it before the worker starts. */
+function secretWithoutKubernetes(name: string, { name: secret, key }: KubernetesSecretKey): DrawbridgeError {
+  return new DrawbridgeError(
+    "INVALID_ARGUMENT",
+    `${name} refers to the key ${key} of the Kubernetes Secret ${secret}, which only the kubernetes driver resolves. Use from_env or from_file here.`,
   );
 }
 

@@ -77,6 +77,7 @@ async function startFleet(
       health_timeout: "500ms",
       leader_retry: "100ms",
       backoff: "200ms",
+      registry_caution: "100ms",
       ...settings,
     },
     "test",
@@ -228,6 +229,21 @@ describe("controller", () => {
     const again = await fleet.grantCredits({ accountId: "a", millicredits: 5_000n, grantId: "g1" });
     expect(again.credits?.available).toBe(5_500n);
     await workersReady(fleet, "a", 1);
+  });
+
+  it("starts a worker when a request waits for the model, and ends it when nobody has asked for a while", async () => {
+    const settings = { scale_to_zero_after: "300ms", scale_cooldown: "100ms" };
+    const { fleet, state } = await startFleet(settings);
+    await fleet.createAccount({ spec: account("a", { workers: { min: 0, max: 2 } }) });
+    await fleet.createAccount({ spec: account("b", { models: { other: "x" }, workers: { min: 0, max: 2 } }) });
+    await fleet.reconcile({});
+    expect((await fleet.getStatus({})).workers).toEqual([]);
+
+    await state.demand.report("scheduler", "m", 1, 60_000, systemClock.now());
+    await workersReady(fleet, "a", 1);
+    await state.demand.report("scheduler", "m", 0, 60_000, systemClock.now());
+    await workersReady(fleet, "a", 0);
+    expect((await fleet.getAccount({ id: "b" })).account?.workerIds).toEqual([]);
   });
 
   it("drains the worker of a deleted account, and a worker that a person drains comes back", async () => {

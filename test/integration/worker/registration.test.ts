@@ -44,4 +44,24 @@ describe("a worker's registration", () => {
     worker.registry.refuse(undefined);
     await until("all outcomes arrive", () => attempts.every((id) => worker.registry.outcomes.has(id)));
   });
+
+  it("ends by itself when neither registry nor controller is heard, and not while one of them is", async () => {
+    await using worker = await startWorker({ settings: { orphan_timeout: "300ms" } });
+    await until("it registers", () => worker.registry.registered.length === 1);
+    worker.registry.refuse(new DrawbridgeError("STATE_UNAVAILABLE", "Away."));
+    let over = false;
+    void worker.app.drained.then(() => (over = true));
+    const asking = setInterval(() => void worker.calls.getHealth({}), 20);
+    await new Promise((resolve) => setTimeout(resolve, 1_500));
+    clearInterval(asking);
+    expect(over).toBe(false);
+    await until("it has ended", () => over);
+  });
+
+  it("refuses to drain for a leader that has been replaced", async () => {
+    await using worker = await startWorker();
+    await expect(worker.calls.drain({ epoch: 0n })).resolves.toBeDefined();
+    await worker.calls.drain({ epoch: 5n });
+    await expect(worker.calls.drain({ epoch: 4n })).rejects.toMatchObject({ reason: "NOT_LEADER" });
+  });
 });

@@ -31,6 +31,9 @@ const asked: {
   tier?: Tier;
 } = { usage: [] };
 
+/** Whether something happens in the fleet. */
+let telling = false;
+
 /** The ledger's size. */
 const entryCount = 2_500;
 
@@ -67,6 +70,12 @@ const access: Partial<ServiceImpl<typeof AccessService>> = {
 
 const fleet: Partial<ServiceImpl<typeof FleetService>> = {
   getStatus: () => ({ leader: "controller-1" }),
+  async *watchEvents(_request, { signal }) {
+    if (!telling) return;
+    const message = "Replaces kiro-1-1.\u001b[2J";
+    yield { event: { revision: 7n, type: "WorkerCreated", accountId: "kiro-1", workerId: "kiro-1-1", message } };
+    await new Promise((resolve) => signal.addEventListener("abort", resolve));
+  },
   drainWorker: () => ({ inFlight: 2 }),
 };
 
@@ -173,8 +182,22 @@ describe("status --watch", () => {
     expect(code).toBe(0);
     const lines = output.trimEnd().split("\n");
     expect(lines.map((line) => JSON.parse(line) as object)).toEqual(
-      Array.from({ length: 3 }, () => ({ leader: "controller-1", workers: [], accounts: [] })),
+      Array.from({ length: 3 }, () => ({ leader: "controller-1", workers: [], accounts: [], events: [] })),
     );
+  });
+
+  it("tells what happens, once", async () => {
+    telling = true;
+    try {
+      const shown = await drawbridge(["status", "--watch"], { readerLeavesAfter: 200 });
+      expect(shown.output.match(/WorkerCreated +kiro-1 +kiro-1-1 +Replaces kiro-1-1\. \[2J/g)).toHaveLength(1);
+      const { output } = await drawbridge(["status", "--watch", "--json"], { readerLeavesAfter: 200 });
+      const lines = output.trimEnd().split("\n");
+      const events = lines.flatMap((line) => (JSON.parse(line) as { events: object[] }).events);
+      expect(events).toMatchObject([{ revision: 7, type: "WorkerCreated", account: "kiro-1", worker: "kiro-1-1" }]);
+    } finally {
+      telling = false;
+    }
   });
 
   it("sends no control characters where no terminal is", async () => {

@@ -55,7 +55,7 @@ describe("conditions", () => {
       Progressing: "false Settled",
     });
     expect(stated({ accounts: [account("a", { workers: { min: 0, max: 1 } })] })).toMatchObject({
-      Ready: "false Parked",
+      Ready: "false Idle",
     });
     const failing = { accounts: [a], retryAt: new Map([["a", now + 1]]), lastFailure: "It crashed." };
     expect(stated(failing)).toMatchObject({

@@ -57,9 +57,13 @@ describe("plan: how many", () => {
     ]);
   });
 
-  it("parks an account with workers.min 0", () => {
+  it("has no worker of an account with workers.min 0 that nobody asks for, and one when somebody does", () => {
     const parked = account("a", { workers: { min: 0, max: 3 } });
     expect(steps({ accounts: [parked] })).toEqual([]);
+    const asked = planOf({ accounts: [parked], targets: new Map([["a", 1]]), waiting: new Map([["a", 2]]) });
+    expect(asked.steps).toMatchObject([
+      { workerId: "a-1", reason: "The account has 0 of 1 workers, and 2 requests wait for its models." },
+    ]);
     expect(steps({ accounts: [parked], workers: [worker("a-1", "a")] })).toEqual(["drain a-1"]);
   });
 
@@ -128,6 +132,22 @@ describe("plan: what failed", () => {
     expect(steps({ accounts: [a], processes, health })).toEqual([]);
   });
 
+  it("believes no silence and no absence while the registry is new or has lost most of what it knew", () => {
+    const processes = [processOf("a-1", a, now - 3_600_000)];
+    const lost = new Map([["a-1", now - 3_600_000]]);
+    for (const scene of [
+      { workers: [worker("a-1", "a")], health: new Map([["a-1", silent]]) },
+      { health: new Map([["a-1", healthRecord()]]), lost },
+      {},
+    ]) {
+      expect(steps({ accounts: [a], processes, ...scene, trusted: false })).toEqual([]);
+      expect(steps({ accounts: [a], processes, ...scene })).toEqual(["destroy a-1", "create a-1"]);
+    }
+    // That its process has ended is no matter of belief.
+    const ended = { accounts: [a], workers: [worker("a-1", "a")], owned: new Set(["a-1"]), trusted: false };
+    expect(steps(ended)).toEqual(["destroy a-1", "create a-1"]);
+  });
+
   it("replaces a worker that never registers, counted from when somebody leads", () => {
     const processes = [processOf("a-1", a, now - settings.start_timeout)];
     expect(steps({ accounts: [a], processes, leadingSince: now - 1_000 })).toEqual([]);
@@ -188,6 +208,26 @@ describe("plan: a changed account", () => {
     const ids = ["a-1", "a-2", "a-3"];
     const scene = { processes: ids.map((id) => processOf(id, three)), workers: ids.map((id) => worker(id, "a")) };
     expect(steps({ ...scene, accounts: [next] })).toEqual(["create a-4"]);
+  });
+
+  it("gives up as many old workers as may be unavailable before a new one is ready", () => {
+    const three = account("a", { workers: { min: 3, max: 3 } });
+    const next = account("a", { workers: { min: 3, max: 3 }, slots: 3 }, { generation: 2n });
+    const ids = ["a-1", "a-2", "a-3"];
+    const scene = {
+      accounts: [next],
+      processes: ids.map((id) => processOf(id, three)),
+      workers: ids.map((id) => worker(id, "a")),
+      surge: 0,
+      unavailable: 1,
+    };
+    expect(steps(scene)).toEqual(["drain a-3"]);
+    const gone = { ...scene, processes: scene.processes.slice(0, 2), workers: scene.workers.slice(0, 2) };
+    expect(steps(gone)).toEqual(["create a-3"]);
+    const starting = { ...gone, processes: [...gone.processes, processOf("a-3", next)] };
+    expect(steps(starting)).toEqual([]);
+    const ready = { ...starting, workers: [...gone.workers, worker("a-3", "a", { generation: 2n })] };
+    expect(steps(ready)).toEqual(["drain a-2"]);
   });
 
   it("gives up old workers that serve nobody without waiting", () => {

@@ -1,10 +1,18 @@
 import { describe, expect, it } from "vitest";
 import { type Load, scale, type ScaleRecord } from "../../../services/controller/scale.ts";
 
-const settings = { scale_up_after: 10_000, scale_down_after: 60_000 };
+const settings = {
+  scale_up_after: 10_000,
+  scale_down_after: 60_000,
+  scale_down_load: 0.8,
+  scale_to_zero_after: 300_000,
+  scale_cooldown: 90_000,
+};
 const bounds = { min: 1, max: 3 };
-const idle: Load = { workers: 2, starting: 0, slots: 4, busy: 1, queued: 0 };
-const full: Load = { workers: 1, starting: 0, slots: 2, busy: 2, queued: 3 };
+const calm = { queued: 0, waiting: 0, usedAt: undefined };
+const idle: Load = { ...calm, workers: 2, starting: 0, slots: 4, busy: 1 };
+const full: Load = { ...calm, workers: 1, starting: 0, slots: 2, busy: 2, queued: 3 };
+const none: Load = { ...calm, workers: 0, starting: 0, slots: 0, busy: 0 };
 
 function after(spans: readonly (readonly [number, Load])[], first?: ScaleRecord): ScaleRecord {
   let record = first;
@@ -35,7 +43,7 @@ describe("scale", () => {
       [0, full],
       [10_000, full],
     ]);
-    expect(grown).toEqual({ target: 2, pressedSince: undefined, idleSince: undefined });
+    expect(grown).toEqual({ target: 2, pressedSince: undefined, idleSince: undefined, changedAt: 10_000 });
     expect(
       after(
         [
@@ -92,6 +100,80 @@ describe("scale", () => {
       after([
         [0, one],
         [600_000, one],
+      ]).target,
+    ).toBe(1);
+  });
+
+  it("waits after a step before it takes one back", () => {
+    const grown = { target: 2, pressedSince: undefined, idleSince: undefined, changedAt: 0 };
+    expect(scale({ ...grown, idleSince: 1 }, idle, bounds, 89_999, settings).target).toBe(2);
+    expect(scale({ ...grown, idleSince: 1 }, idle, bounds, 90_000, settings).target).toBe(1);
+  });
+
+  it("keeps a worker that the rest could only just do without", () => {
+    const three: Load = { ...calm, workers: 3, starting: 0, slots: 15, busy: 9 };
+    expect(
+      after([
+        [0, three],
+        [600_000, three],
+      ]).target,
+    ).toBe(3);
+    expect(
+      after([
+        [0, { ...three, busy: 8 }],
+        [600_000, { ...three, busy: 8 }],
+      ]).target,
+    ).toBe(2);
+  });
+});
+
+describe("scale to zero and back", () => {
+  const parked = { min: 0, max: 3 };
+  const one: Load = { ...calm, workers: 1, starting: 0, slots: 2, busy: 0 };
+
+  it("starts the first worker as soon as a request waits, and no other before that one serves", () => {
+    const first = scale(undefined, none, parked, 0, settings);
+    expect(first.target).toBe(0);
+    const woken = scale(first, { ...none, waiting: 9 }, parked, 1, settings);
+    expect(woken.target).toBe(1);
+    const starting = { ...none, workers: 1, starting: 1, waiting: 9 };
+    expect(scale(woken, starting, parked, 60_000, settings).target).toBe(1);
+  });
+
+  it("counts what waits at schedulers like what waits at workers", () => {
+    const waiting = { ...full, queued: 0, waiting: 1 };
+    expect(
+      after([
+        [0, waiting],
+        [10_000, waiting],
+      ]).target,
+    ).toBe(2);
+    expect(
+      after([
+        [0, { ...waiting, busy: 1 }],
+        [10_000, { ...waiting, busy: 1 }],
+      ]).target,
+    ).toBe(1);
+  });
+
+  it("ends the last worker when it has had no prompt for long enough, one between two looks counted", () => {
+    const begun = scale(undefined, one, parked, 0, settings);
+    expect(scale(begun, one, parked, 299_999, settings).target).toBe(1);
+    expect(scale(begun, one, parked, 300_000, settings).target).toBe(0);
+    const used = { ...one, usedAt: 200_000 };
+    const kept = scale(begun, used, parked, 300_000, settings);
+    expect(kept.target).toBe(1);
+    expect(scale(kept, used, parked, 500_000, settings).target).toBe(0);
+  });
+
+  it("keeps the last worker while a prompt runs, and above a minimum of one", () => {
+    const busy = { ...one, busy: 1 };
+    const begun = scale(undefined, busy, parked, 0, settings);
+    expect(scale(begun, busy, parked, 900_000, settings).target).toBe(1);
+    expect(
+      after([
+        [0, one],
+        [900_000, one],
       ]).target,
     ).toBe(1);
   });
