@@ -16,19 +16,29 @@ export interface MemberOptions {
   readonly onLost: (error: DrawbridgeError) => void;
 }
 
-/** An agent and a session for one prompt. */
+/** An agent, and a session that is ready for a prompt. */
 export interface Equipment {
   readonly agent: Agent;
   readonly session: AgentSession;
 }
 
+/** What a prompt left behind. */
+export interface Leftover {
+  /** Whether it used the ready session; else that one is for the next prompt. */
+  readonly used: boolean;
+  /** Sessions that nobody needs any more. */
+  readonly close: readonly AgentSession[];
+}
+
 export interface Member extends MemberView {
   /** Starts the process and opens its first session. Rejects if that fails. */
   bringUp(): Promise<void>;
+  /** Once it is up. */
+  readonly agent: Agent | undefined;
   /** Ready → busy. */
   take(): Equipment;
-  /** Busy → preparing → ready, with a session for this model; or rejects. The used session goes. */
-  prepare(used: AgentSession, model: string): Promise<void>;
+  /** Busy → preparing → ready, with a session for this model if the last one was used; or rejects. */
+  prepare(leftover: Leftover, model: string): Promise<void>;
   /** Ends the process, in whatever phase it is. Resolves when nothing of it is left. */
   retire(): Promise<void>;
 }
@@ -82,6 +92,9 @@ export function createMember(options: MemberOptions): Member {
     get readyAtMs() {
       return readyAtMs;
     },
+    get agent() {
+      return agent;
+    },
     bringUp() {
       const starting = start();
       up = starting.catch(() => {
@@ -93,16 +106,18 @@ export function createMember(options: MemberOptions): Member {
       if (phase !== "ready" || !agent || !session) throw new Error(`process ${id} is ${phase}, not ready`);
       const equipment = { agent, session };
       phase = "busy";
-      session = undefined;
       turns += 1;
       return equipment;
     },
-    async prepare(used, nextModel) {
+    async prepare({ used, close }, nextModel) {
       if (!agent || isStopping()) return;
       if (agent.ended.aborted) throw agent.ended.reason;
       phase = "preparing";
-      await agent.closeSession(used);
-      becomeReady(await agent.openSession(nextModel), nextModel);
+      const spare = used ? undefined : session;
+      session = undefined;
+      for (const each of close) await agent.closeSession(each);
+      if (spare) becomeReady(spare, model);
+      else becomeReady(await agent.openSession(nextModel), nextModel);
     },
     async retire() {
       phase = "stopping";

@@ -27,6 +27,8 @@ export interface MemberView {
 export interface WaiterView {
   readonly id: number;
   readonly model: string;
+  /** The process that holds its conversation; undefined: none. */
+  readonly preferred?: number | undefined;
 }
 
 export interface PoolView {
@@ -84,7 +86,8 @@ function assign({ members, waiters, modelAtStart, slots }: PoolView): Assignment
   const assignments: Assignment[] = [];
   for (const waiter of waiters) {
     if (ready.length === 0) break;
-    const same = ready.findIndex(({ model }) => model === waiter.model);
+    const own = ready.findIndex(({ id }) => id === waiter.preferred);
+    const same = own >= 0 ? own : ready.findIndex(({ model }) => model === waiter.model);
     const [member] = same >= 0 ? ready.splice(same, 1) : modelAtStart ? [] : ready.splice(0, 1);
     if (member) assignments.push({ kind: "assign", waiter: waiter.id, member: member.id });
     else if (coming.includes(waiter.model)) coming.splice(coming.indexOf(waiter.model), 1);

@@ -10,7 +10,7 @@ import type { Agent } from "../protocol/agent.ts";
 import type { WorkerSettings } from "../config.ts";
 import { createFailureRecord } from "./pool-failures.ts";
 import { givesUp, type PoolFacts, poolHealth } from "./pool-health.ts";
-import { createMember, type Equipment, type Member } from "./pool-member.ts";
+import { createMember, type Equipment, type Leftover, type Member } from "./pool-member.ts";
 import { type Phase, planPool, type PoolAction } from "./pool-plan.ts";
 import type { AgentProfile } from "../profiles/profile.ts";
 import type { StartGate } from "./start-gate.ts";
@@ -31,10 +31,10 @@ export interface PoolOptions {
   readonly onChange: () => void;
 }
 
-/** A process with a session, for one prompt. */
+/** A process with a ready session, for one prompt. */
 export interface Place extends Equipment {
   /** Gives it back, once. `completed`: the agent finished its turn, so it works. */
-  release(completed: boolean): void;
+  release(leftover: Leftover & { readonly completed: boolean }): void;
 }
 
 /** A prompt's place in the queue. */
@@ -48,8 +48,15 @@ export interface Ticket {
 export interface Pool {
   readonly account: AccountSpec;
   start(): void;
-  /** Enters the queue, for the agent's name of a model. QUEUE_FULL, or why the pool has no process at all. */
-  enter(model: string): Ticket;
+  /**
+   * Enters the queue, for the agent's name of a model. `preferred`: the process to get if it is free when a place is. QUEUE_FULL, or why the
+   * pool has no process at all.
+   */
+  enter(model: string, preferred?: Agent): Ticket;
+  /** Whether a prompt could take this process now. */
+  isReady(agent: Agent): boolean;
+  /** Prompts that wait. */
+  readonly waiting: number;
   status(): PoolStatus;
   /** Keeps only processes that prompts wait for. */
   drain(): void;
@@ -60,6 +67,7 @@ export interface Pool {
 interface Waiter {
   readonly id: number;
   readonly model: string;
+  readonly preferred: number | undefined;
   readonly resolve: (place: Place) => void;
   readonly reject: (reason: unknown) => void;
 }
@@ -171,17 +179,17 @@ export function createPool(options: PoolOptions): Pool {
     waiters.delete(waiterId);
     lastModel = waiter.model;
     const equipment = member.take();
-    waiter.resolve({ ...equipment, release: (completed) => takeBack(member, equipment, completed) });
+    waiter.resolve({ ...equipment, release: (leftover) => takeBack(member, equipment, leftover) });
   }
 
-  function takeBack(member: Member, { agent, session }: Equipment, completed: boolean): void {
-    if (completed) failures.clear();
+  function takeBack(member: Member, { agent }: Equipment, leftover: Parameters<Place["release"]>[0]): void {
+    if (leftover.completed) failures.clear();
     if (agent.ended.aborted) {
       // Its prompt has told why. That is no failure of the pool: the next process may be fine.
       retire(member);
       return;
     }
-    track(attempt(member, member.prepare(session, profile.modelAtStart ? member.model : lastModel)));
+    track(attempt(member, member.prepare(leftover, profile.modelAtStart ? member.model : lastModel)));
     options.onChange();
   }
 
@@ -203,7 +211,7 @@ export function createPool(options: PoolOptions): Pool {
       running = true;
       reconcile();
     },
-    enter(model) {
+    enter(model, preferred) {
       if (admitted() >= account.slots + account.queue) {
         throw new DrawbridgeError(
           "QUEUE_FULL",
@@ -214,7 +222,8 @@ export function createPool(options: PoolOptions): Pool {
       if (givesUp(state) && state.lastFailure) throw unavailable(state.lastFailure, failures.backoffMs());
       const { promise: place, resolve, reject } = Promise.withResolvers<Place>();
       const id = nextId++;
-      waiters.set(id, { id, model, resolve, reject });
+      const holder = preferred && [...members.values()].find(({ agent }) => agent === preferred);
+      waiters.set(id, { id, model, preferred: holder?.id, resolve, reject });
       reconcile();
       return {
         place,
@@ -224,6 +233,10 @@ export function createPool(options: PoolOptions): Pool {
           reconcile();
         },
       };
+    },
+    isReady: (agent) => inPhase("ready").some((member) => member.agent === agent),
+    get waiting() {
+      return waiters.size;
     },
     status() {
       const { health, reason } = poolHealth(facts());

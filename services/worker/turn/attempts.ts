@@ -208,7 +208,7 @@ async function execute(running: Running): Promise<Execution> {
     const { place } = running;
     running.place = undefined;
     place?.agent.connection.resume();
-    place?.release(completed);
+    place?.release({ completed, used: true, close: [place.session] });
   }
 }
 

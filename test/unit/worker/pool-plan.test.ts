@@ -46,6 +46,19 @@ describe("the plan of a pool", () => {
     ]);
   });
 
+  it("gives a conversation the process that holds it, if that is free, and else any", () => {
+    const holder = member("ready", { readyAtMs: 1 });
+    const recent = member("ready", { readyAtMs: 9 });
+    const [waiter] = waiters("m");
+    const wanted = [{ id: 100, model: "m", preferred: holder.id }];
+    expect(planPool(view({ members: [holder, recent], waiters: wanted }))).toEqual([
+      { kind: "assign", waiter: waiter?.id, member: holder.id },
+    ]);
+    expect(planPool(view({ members: [{ ...holder, phase: "busy" }, recent], waiters: wanted }))).toEqual([
+      { kind: "assign", waiter: waiter?.id, member: recent.id },
+    ]);
+  });
+
   it("starts as many as wait and no process on its way will take, within slots and allowed starts", () => {
     expect(kinds({ members: [member("busy")], waiters: waiters("m", "m", "m") })).toEqual(["start", "start"]);
     expect(
