@@ -20,6 +20,8 @@ export interface SessionListener {
   update(update: Frame): void;
   /** A vendor's notification that names the session. */
   vendor(method: string, params: Frame): void;
+  /** Whether a call of a tool, for which the agent asks, is permitted. Absent: none is. */
+  permits?(toolCall: Frame): boolean;
 }
 
 export interface AcpConnection {
@@ -97,7 +99,10 @@ export function connectAcp(options: AcpConnectionOptions): AcpConnection {
     },
   });
   const connection = client({ name: "drawbridge" })
-    .onRequest(methods.client.session.requestPermission, ({ params }) => ({ outcome: refusal(params.options) }))
+    .onRequest(methods.client.session.requestPermission, ({ params }) => {
+      const permitted = listeners.get(params.sessionId)?.permits?.(params.toolCall as unknown as Frame) === true;
+      return { outcome: choose(params.options, permitted ? "allow_once" : "reject_once") };
+    })
     .onRequest("*", ({ method }) => {
       throw RequestError.methodNotFound(method);
     })
@@ -128,12 +133,12 @@ export function connectAcp(options: AcpConnectionOptions): AcpConnection {
   };
 }
 
-type Refusal = { outcome: "selected"; optionId: string } | { outcome: "cancelled" };
+type Choice = { outcome: "selected"; optionId: string } | { outcome: "cancelled" };
 
-/** Nobody is there to ask, so nothing is permitted. */
-function refusal(options: readonly { optionId: string; kind: string }[]): Refusal {
-  const reject = options.find((option) => option.kind === "reject_once");
-  return reject ? { outcome: "selected", optionId: reject.optionId } : { outcome: "cancelled" };
+/** Nobody is there to ask, so nothing is permitted for longer than once; what cannot be answered is not permitted. */
+function choose(options: readonly { optionId: string; kind: string }[], wanted: "allow_once" | "reject_once"): Choice {
+  const option = options.find(({ kind }) => kind === wanted);
+  return option ? { outcome: "selected", optionId: option.optionId } : { outcome: "cancelled" };
 }
 
 export function isObject(value: unknown): value is Frame {

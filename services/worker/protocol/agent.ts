@@ -1,5 +1,12 @@
 // One agent that is ready for prompts: its process, its connection, and its sessions.
-import { type InitializeResponse, methods, PROTOCOL_VERSION, RequestError } from "@agentclientprotocol/sdk/unstable";
+import {
+  type ContentBlock,
+  type InitializeResponse,
+  type McpServer,
+  methods,
+  PROTOCOL_VERSION,
+  RequestError,
+} from "@agentclientprotocol/sdk/unstable";
 import { mkdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../kit/clock.ts";
@@ -31,7 +38,14 @@ export interface AgentOptions {
   readonly signal: AbortSignal;
 }
 
-/** A session, for one prompt. */
+/** What a session begins with. */
+export interface SessionOptions {
+  readonly mcpServers?: readonly McpServer[];
+  /** For agents that take one. */
+  readonly systemPrompt?: readonly ContentBlock[];
+}
+
+/** A session, for a prompt or for a conversation. */
 export interface AgentSession {
   readonly id: string;
   readonly directory: string;
@@ -46,10 +60,14 @@ export interface Agent {
   readonly profile: AgentProfile;
   readonly connection: AcpConnection;
   readonly takesImages: boolean;
+  /** Whether it takes MCP servers over HTTP. */
+  readonly takesTools: boolean;
+  /** Whether it takes instructions apart from the prompt. */
+  readonly takesSystemPrompt: boolean;
   /** Aborted when the agent can no longer be used; the reason is a DrawbridgeError. */
   readonly ended: AbortSignal;
   /** Opens a session for a model. One at a time. Any failure ends the agent. */
-  openSession(model: string): Promise<AgentSession>;
+  openSession(model: string, options?: SessionOptions): Promise<AgentSession>;
   /** Makes sure that a session has this model, where the agent lets one choose. */
   useModel(session: AgentSession, model: string): Promise<void>;
   /** Makes the agent forget a session, and removes its folder. Fails only if the folder cannot be removed. */
@@ -136,10 +154,17 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
   const capabilities = greeting.agentCapabilities;
   let sessions = 0;
   const errorOf = (error: unknown, since: number) => asAgentError(error, process, options, since);
-  const openSession = async (model: string): Promise<AgentSession> => {
+  const systemPromptMode = systemPromptModeOf(capabilities?.sessionCapabilities);
+  const openSession = async (model: string, begin: SessionOptions): Promise<AgentSession> => {
     const directory = join(options.directory, `session-${sessions++}`);
     await mkdir(directory, { mode: 0o700 });
-    const opened: unknown = await connection.request(methods.agent.session.new, { cwd: directory, mcpServers: [] });
+    const opened: unknown = await connection.request(methods.agent.session.new, {
+      cwd: directory,
+      mcpServers: [...(begin.mcpServers ?? [])],
+      ...(begin.systemPrompt && systemPromptMode
+        ? { systemPrompt: { mode: systemPromptMode, content: [...begin.systemPrompt] } }
+        : {}),
+    });
     if (!isObject(opened) || typeof opened["sessionId"] !== "string") {
       throw new DrawbridgeError("AGENT_PROTOCOL", "The agent opened a session without naming it.");
     }
@@ -159,12 +184,17 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     profile,
     connection,
     takesImages: capabilities?.promptCapabilities?.image === true,
+    takesTools: capabilities?.mcpCapabilities?.http === true,
+    takesSystemPrompt: systemPromptMode !== undefined,
     ended: parts.ended,
-    async openSession(model) {
+    async openSession(model, begin = {}) {
       const mark = process.stderrPosition;
       try {
-        return await within(withComplaints(openSession(model), process, options), config.session_timeout, clock, () =>
-          late("open a session", config.session_timeout),
+        return await within(
+          withComplaints(openSession(model, begin), process, options),
+          config.session_timeout,
+          clock,
+          () => late("open a session", config.session_timeout),
         );
       } catch (error) {
         const failure = parts.ended.aborted ? (parts.ended.reason as DrawbridgeError) : errorOf(error, mark);
@@ -188,6 +218,13 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     },
     stop: parts.stop,
   };
+}
+
+/** Instead of the agent's own instructions where it lets us, else in addition to them. */
+function systemPromptModeOf(capabilities: unknown): "override" | "append" | undefined {
+  const offered = isObject(capabilities) ? capabilities["systemPrompt"] : undefined;
+  if (!isObject(offered)) return undefined;
+  return isObject(offered["mode"]) && offered["mode"]["override"] ? "override" : "append";
 }
 
 /** Nearly always it is empty, and then one system call is enough. */
