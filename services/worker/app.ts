@@ -25,6 +25,7 @@ import { createPool, type Pool } from "./pool/pool.ts";
 import { workerHealth } from "./pool/pool-health.ts";
 import { findProfile } from "./profiles/index.ts";
 import { createReaper, type Reaper } from "./process/reaper.ts";
+import { treeMemory } from "./process/process-table.ts";
 import { createRegistration } from "./presence/registration.ts";
 import { createStartGate } from "./pool/start-gate.ts";
 
@@ -178,7 +179,7 @@ function createPools(options: PoolsOptions): ReadonlyMap<string, Pool> {
     const log = options.log.child({ account: account.id });
     const generation = spec.generations[account.id] ?? 0n;
     const startAgent = createAgentStarter({ ...options, account, profile, nextNumber });
-    return createPool({ ...options, account, generation, profile, startAgent, gate, log });
+    return createPool({ ...options, measureMemory: treeMemory, account, generation, profile, startAgent, gate, log });
   };
   return new Map(spec.accounts.map((account) => [account.id, createOne(account)]));
 }

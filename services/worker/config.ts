@@ -1,6 +1,7 @@
 // The worker's settings. Durations are written like "120s" and read as milliseconds, sizes like "16MiB" and read as bytes.
 import { z } from "zod";
 import { byteSize, duration } from "../kit/settings.ts";
+import { isolationKinds } from "./process/isolation.ts";
 
 export const workerSettings = z.strictObject({
   /** Time for an agent process to start and answer `initialize`. Default 120s. */
@@ -35,12 +36,22 @@ export const workerSettings = z.strictObject({
   process_idle_timeout: duration().prefault("5m"),
   /** A process is replaced after so many turns, in turns; a profile may say less. Default 100. */
   process_turns_max: z.int().min(1).max(1_000_000).default(100),
-  /** A process is replaced after so long. Default 6h. */
+  /** A process is replaced after so long; a profile may say less. Default 6h. */
   process_age_max: duration().prefault("6h"),
+  /** A process is replaced when it and all that it started hold more resident memory than this; a profile may say less. Default 2GiB. */
+  process_memory_max: byteSize().prefault("2GiB"),
+  /** How often that memory is measured, on processes without a prompt. Default 30s. */
+  process_memory_interval: duration().prefault("30s"),
   /** The first wait after a process could not be started; it doubles with every further failure. Default 250ms. */
   restart_backoff: duration().prefault("250ms"),
   /** The longest wait between two starts that fail. Default 30s. */
   restart_backoff_max: duration().prefault("30s"),
+  /** What agents run behind, where the machine has it: none, bwrap, or systemd-run. Default none. */
+  isolation: z.enum(isolationKinds).default("none"),
+  /** Memory of an agent and all that it starts, kept by systemd-run. Default 0B: none. */
+  process_memory_limit: byteSize().prefault("0B"),
+  /** Processes and threads of an agent, in tasks, kept by systemd-run. Default 0: none. */
+  process_tasks_limit: z.int().min(0).max(1_000_000).default(0),
   /** The least time between two heartbeats. Default 50ms. */
   heartbeat_gap: duration().prefault("50ms"),
   /** The worker ends by itself when neither a registry nor a controller has been heard for so long. Default 10m. */

@@ -11,6 +11,8 @@ export interface FailureRecordOptions {
 
 export interface FailureRecord {
   add(error: DrawbridgeError): void;
+  /** A process ended by itself under a prompt. A few times in a row keep the pool from starting others at full speed. */
+  crashed(error: DrawbridgeError): void;
   /** An agent finished a turn: all is well. */
   clear(): void;
   /** So it is, too, when one of these has lived for long. */
@@ -21,28 +23,42 @@ export interface FailureRecord {
   backoffMs(): number;
 }
 
+/** So many crashes under prompts may be the prompts' fault. */
+const crashesMax = 3;
+
 /** A process that lives so long ends a series of failures. */
 const stableMs = 10_000;
 
 export function createFailureRecord({ config, clock, random }: FailureRecordOptions): FailureRecord {
   let count = 0;
+  let crashes = 0;
   let last: DrawbridgeError | undefined;
   let untilMs = 0;
   const clear = () => {
     count = 0;
+    crashes = 0;
     last = undefined;
     untilMs = 0;
+  };
+  const delay = (failures: number) => {
+    untilMs = clock.monotonic() + backoffMs(failures, config.restart_backoff, config.restart_backoff_max, random);
   };
   return {
     add(error) {
       count += 1;
       last = error;
-      untilMs = clock.monotonic() + backoffMs(count, config.restart_backoff, config.restart_backoff_max, random);
+      delay(count);
+    },
+    crashed(error) {
+      crashes += 1;
+      if (crashes <= crashesMax) return;
+      last = error;
+      delay(crashes - crashesMax);
     },
     clear,
     forgive(living) {
       const nowMs = clock.monotonic();
-      if (count > 0 && living.some(({ startedAtMs }) => nowMs - startedAtMs >= stableMs)) clear();
+      if (last && living.some(({ startedAtMs }) => nowMs - startedAtMs >= stableMs)) clear();
     },
     get count() {
       return count;

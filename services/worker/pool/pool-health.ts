@@ -16,7 +16,7 @@ export interface PoolFacts {
   readonly everReady: boolean;
   /** Starts that failed in a row. */
   readonly failures: number;
-  /** Why the last one did. */
+  /** Why the last one did, or why processes keep ending under prompts. */
   readonly lastFailure: DrawbridgeError | undefined;
 }
 
@@ -39,7 +39,7 @@ export function givesUp({ usable, failures, lastFailure }: PoolFacts): boolean {
 export function poolHealth(facts: PoolFacts): HealthVerdict {
   if (facts.draining) return { health: Health.DRAINING, reason: "The worker drains." };
   if (givesUp(facts)) return { health: Health.UNHEALTHY, reason: facts.lastFailure?.message ?? "" };
-  if (facts.failures > 0) return { health: Health.DEGRADED, reason: facts.lastFailure?.message ?? "" };
+  if (facts.lastFailure) return { health: Health.DEGRADED, reason: facts.lastFailure.message };
   if (!facts.everReady) return { health: Health.DEGRADED, reason: "The first agent process is starting." };
   return { health: Health.HEALTHY, reason: "" };
 }

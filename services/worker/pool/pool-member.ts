@@ -10,6 +10,10 @@ export interface MemberOptions {
   /** By the agent's name. */
   readonly model: string;
   readonly startAgent: (model: string, signal: AbortSignal) => Promise<Agent>;
+  /** Resident memory of a process and all that it started, in bytes, where that can be known. */
+  readonly measure: (pid: number) => Promise<number | undefined>;
+  /** How often that is asked at most. */
+  readonly measureGapMs: number;
   readonly clock: Clock;
   readonly log: Log;
   /** It ended by itself while it had nothing to do. */
@@ -39,6 +43,8 @@ export interface Member extends MemberView {
   take(): Equipment;
   /** Busy → preparing → ready, with a session for this model if the last one was used; or rejects. */
   prepare(leftover: Leftover, model: string): Promise<void>;
+  /** Measures its memory, if that is due. */
+  weigh(): Promise<void>;
   /** Ends the process, in whatever phase it is. Resolves when nothing of it is left. */
   retire(): Promise<void>;
 }
@@ -51,6 +57,8 @@ export function createMember(options: MemberOptions): Member {
   let model = options.model;
   let turns = 0;
   let readyAtMs = startedAtMs;
+  let memoryBytes = 0;
+  let weighedAtMs = startedAtMs;
   let agent: Agent | undefined;
   let session: AgentSession | undefined;
   let up: Promise<unknown> = Promise.resolve();
@@ -77,9 +85,17 @@ export function createMember(options: MemberOptions): Member {
     log.info({ pid: started.pid, ms: Math.round(readyAtMs - startedAtMs) }, "an agent process is ready");
   }
 
+  async function weigh(): Promise<void> {
+    const nowMs = clock.monotonic();
+    if (agent?.pid === undefined || nowMs - weighedAtMs < options.measureGapMs) return;
+    weighedAtMs = nowMs;
+    memoryBytes = (await options.measure(agent.pid)) ?? memoryBytes;
+  }
+
   return {
     id,
     startedAtMs,
+    weigh,
     get phase() {
       return phase;
     },
@@ -94,6 +110,9 @@ export function createMember(options: MemberOptions): Member {
     },
     get agent() {
       return agent;
+    },
+    get memoryBytes() {
+      return memoryBytes;
     },
     bringUp() {
       const starting = start();
@@ -116,6 +135,7 @@ export function createMember(options: MemberOptions): Member {
       const spare = used ? undefined : session;
       session = undefined;
       for (const each of close) await agent.closeSession(each);
+      await weigh();
       if (spare) becomeReady(spare, model);
       else becomeReady(await agent.openSession(nextModel), nextModel);
     },
@@ -127,7 +147,7 @@ export function createMember(options: MemberOptions): Member {
       await agent.stop();
       const { skippedLines, strayFrames } = agent.connection.counts;
       log.info(
-        { pid: agent.pid, turns, skipped_lines: skippedLines, stray_frames: strayFrames },
+        { pid: agent.pid, turns, memory_bytes: memoryBytes, skipped_lines: skippedLines, stray_frames: strayFrames },
         "an agent process is gone",
       );
     },

@@ -22,6 +22,8 @@ export interface MemberView {
   readonly startedAtMs: number;
   /** When it last became ready. */
   readonly readyAtMs: number;
+  /** Resident memory of it and all that it started, when it was last measured; 0: not yet. */
+  readonly memoryBytes: number;
 }
 
 export interface WaiterView {
@@ -48,6 +50,7 @@ export interface PoolView {
   readonly startsAllowed: number;
   readonly turnsMax: number;
   readonly ageMaxMs: number;
+  readonly memoryBytesMax: number;
   readonly idleMaxMs: number;
 }
 
@@ -79,8 +82,11 @@ interface Rest {
 type Assignment = Extract<PoolAction, { kind: "assign" }>;
 
 /** Gives ready processes to waiting prompts, the one used last first, so that the others can go when they are not needed. */
-function assign({ members, waiters, modelAtStart, slots }: PoolView): Assignment[] {
-  const ready = members.filter(({ phase }) => phase === "ready").sort((a, b) => b.readyAtMs - a.readyAtMs);
+function assign(view: PoolView): Assignment[] {
+  const { members, waiters, modelAtStart, slots } = view;
+  const ready = members
+    .filter((member) => member.phase === "ready" && !isSpent(member, view))
+    .sort((a, b) => b.readyAtMs - a.readyAtMs);
   const coming = members.filter(isComing).map(({ model }) => model);
   const full = members.filter(({ phase }) => phase !== "stopping").length >= slots;
   const assignments: Assignment[] = [];
@@ -105,8 +111,10 @@ function isComing({ phase }: MemberView): boolean {
 function grow({ view, idle, waiting, living }: Rest): PoolAction[] {
   const coming = living.filter(isComing).map(({ model }) => model);
   const actions: PoolAction[] = [];
-  const others = [...idle];
-  let count = living.length;
+  const spent = idle.filter((member) => isSpent(member, view));
+  for (const { id } of spent) actions.push({ kind: "stop", member: id, why: "it has run far too long" });
+  const others = idle.filter((member) => !spent.includes(member));
+  let count = living.length - spent.length;
   let starts = view.startsAllowed;
   for (const { model } of waiting) {
     const index = view.modelAtStart ? coming.indexOf(model) : coming.length - 1;
@@ -149,6 +157,17 @@ function tend({ view, idle, living }: Rest): PoolAction[] {
     .map(({ id }) => ({ kind: "stop", member: id, why: "nothing to do" }));
 }
 
-function isWorn(member: MemberView, { turnsMax, ageMaxMs, nowMs }: PoolView): boolean {
-  return member.turns >= turnsMax || nowMs - member.startedAtMs >= ageMaxMs;
+/** To be replaced when nobody waits. */
+function isWorn(member: MemberView, view: PoolView): boolean {
+  return wear(member, view) >= 1;
+}
+
+/** Where somebody always waits: to be replaced in any case. */
+function isSpent(member: MemberView, view: PoolView): boolean {
+  return wear(member, view) >= 2;
+}
+
+/** 1: it has reached one of its limits. */
+function wear({ turns, startedAtMs, memoryBytes }: MemberView, view: PoolView): number {
+  return Math.max(turns / view.turnsMax, (view.nowMs - startedAtMs) / view.ageMaxMs, memoryBytes / view.memoryBytesMax);
 }

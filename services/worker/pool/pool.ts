@@ -21,6 +21,8 @@ export interface PoolOptions {
   readonly profile: AgentProfile;
   /** Starts a process for a model, by the agent's name. Aborting the signal ends the start, and the process. */
   readonly startAgent: (model: string, signal: AbortSignal) => Promise<Agent>;
+  /** Resident memory of a process and all that it started, in bytes, where that can be known. */
+  readonly measureMemory: (pid: number) => Promise<number | undefined>;
   /** Bounds the starts of all pools together. */
   readonly gate: StartGate;
   readonly config: WorkerSettings;
@@ -113,14 +115,23 @@ export function createPool(options: PoolOptions): Pool {
       modelAtStart: profile.modelAtStart,
       defaultModel: lastModel,
       startsAllowed: backoffMs > 0 ? 0 : gate.free,
-      turnsMax: Math.min(config.process_turns_max, profile.turnsMax ?? Infinity),
-      ageMaxMs: config.process_age_max,
+      turnsMax: Math.min(config.process_turns_max, profile.recycling?.turnsMax ?? Infinity),
+      ageMaxMs: Math.min(config.process_age_max, profile.recycling?.ageMsMax ?? Infinity),
+      memoryBytesMax: Math.min(config.process_memory_max, profile.recycling?.memoryBytesMax ?? Infinity),
       idleMaxMs: config.process_idle_timeout,
     });
     for (const action of actions) perform(action);
     timer?.[Symbol.dispose]();
-    timer = clock.after(backoffMs > 0 ? Math.min(tendMs, backoffMs) : tendMs, reconcile);
+    timer = clock.after(backoffMs > 0 ? Math.min(tendMs, backoffMs) : tendMs, tend);
     options.onChange();
+  }
+
+  /** Nothing happened for a while: what changes by itself is looked at. */
+  function tend(): void {
+    for (const member of inPhase("ready")) {
+      void member.weigh().catch((error: unknown) => log.warn({ err: error }, "memory could not be measured"));
+    }
+    reconcile();
   }
 
   function perform(action: PoolAction): void {
@@ -147,7 +158,16 @@ export function createPool(options: PoolOptions): Pool {
       fail(member, error);
       reconcile();
     };
-    const member = createMember({ id, model, startAgent: options.startAgent, clock, log, onLost });
+    const member = createMember({
+      id,
+      model,
+      startAgent: options.startAgent,
+      measure: options.measureMemory,
+      measureGapMs: config.process_memory_interval,
+      clock,
+      log,
+      onLost,
+    });
     members.set(id, member);
     const leaveGate = gate.enter();
     track(attempt(member, member.bringUp()).finally(leaveGate));
@@ -185,7 +205,8 @@ export function createPool(options: PoolOptions): Pool {
   function takeBack(member: Member, { agent }: Equipment, leftover: Parameters<Place["release"]>[0]): void {
     if (leftover.completed) failures.clear();
     if (agent.ended.aborted) {
-      // Its prompt has told why. That is no failure of the pool: the next process may be fine.
+      // Its prompt has told why. That is no failure of the pool yet: the next process may be fine.
+      if (agent.crashed) failures.crashed(agent.ended.reason as DrawbridgeError);
       retire(member);
       return;
     }

@@ -7,6 +7,9 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 
 /** The folders of one account. */
 export interface AccountFolders {
+  /** What all the others are in. */
+  readonly own: string;
+  /** The account's HOME: a folder in `own`, unless the configuration names another. */
   readonly home: string;
   readonly config: string;
   readonly data: string;
@@ -22,10 +25,16 @@ export function folderName(id: string): string {
   return `${id.replaceAll(/[^A-Za-z0-9_-]/g, "_").slice(0, 40)}-${digest}`;
 }
 
-export async function createAccountFolders(directory: string, accountId: string): Promise<AccountFolders> {
+/** `home`: what the configuration says that HOME is. */
+export async function createAccountFolders(
+  directory: string,
+  accountId: string,
+  home: string | undefined,
+): Promise<AccountFolders> {
   const root = join(directory, "accounts", folderName(accountId));
   const folders: AccountFolders = {
-    home: join(root, "home"),
+    own: root,
+    home: home ?? join(root, "home"),
     config: join(root, "config"),
     data: join(root, "data"),
     cache: join(root, "cache"),
@@ -42,20 +51,20 @@ export type Environment = Readonly<Record<string, string | undefined>>;
 /** What agents inherit from the worker: enough to find programs and to write text. */
 const inherited = /^(?:PATH|LANG|LC_[A-Z]+|TZ)$/;
 
+/** A home that is not the account's own comes with the folders in it, where its logins are. */
 export function baseEnvironment(host: Environment, folders: AccountFolders): Record<string, string> {
   const environment: Record<string, string> = {};
   for (const [name, value] of Object.entries(host)) {
     if (value !== undefined && inherited.test(name)) environment[name] = value;
   }
+  const common = { ...environment, HOME: folders.home, XDG_RUNTIME_DIR: folders.runtime, TMPDIR: folders.temporary };
+  if (!folders.home.startsWith(folders.own)) return common;
   return {
-    ...environment,
-    HOME: folders.home,
+    ...common,
     XDG_CONFIG_HOME: folders.config,
     XDG_DATA_HOME: folders.data,
     XDG_CACHE_HOME: folders.cache,
     XDG_STATE_HOME: folders.state,
-    XDG_RUNTIME_DIR: folders.runtime,
-    TMPDIR: folders.temporary,
   };
 }
 

@@ -13,23 +13,48 @@ export interface ProcessIdentity {
 
 interface ProcessEntry extends ProcessIdentity {
   readonly parent: number;
+  readonly group: number;
 }
 
 /** Living processes that descend from `root` or carry `tag`, `root` itself excepted. */
 export async function findDescendants(root: number | undefined, tag: string): Promise<ProcessIdentity[]> {
   const entries = await processTable();
   const family = new Set<number>(root === undefined ? [] : [root]);
-  // A child may stand before its parent in the table, so read on until nothing is added.
-  for (let size = 0; size !== family.size; ) {
-    size = family.size;
-    for (const entry of entries) if (family.has(entry.parent)) family.add(entry.pid);
-  }
+  addDescendants(family, entries);
   const found: ProcessIdentity[] = [];
   for (const entry of entries) {
     if (entry.pid === root || entry.pid === process.pid) continue;
     if (family.has(entry.pid) || (await carriesTag(entry.pid, tag))) found.push(entry);
   }
   return found;
+}
+
+/**
+ * Resident memory of a process, of its group and of all that descends from it, in bytes. What they share counts for each of them.
+ * undefined: not known here.
+ */
+export async function treeMemory(root: number): Promise<number | undefined> {
+  const entries = await processTable();
+  const family = new Set<number>(
+    entries.filter(({ pid, group }) => pid === root || group === root).map(({ pid }) => pid),
+  );
+  addDescendants(family, entries);
+  let bytes = 0;
+  for (const pid of family) bytes += await residentBytes(pid);
+  return bytes > 0 ? bytes : undefined;
+}
+
+async function residentBytes(pid: number): Promise<number> {
+  const status = await readFile(`/proc/${pid}/status`, "utf8").catch(() => "");
+  return Number(/^VmRSS:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1_024;
+}
+
+/** A child may stand before its parent in the table, so it is read until nothing is added. */
+function addDescendants(family: Set<number>, entries: readonly ProcessEntry[]): void {
+  for (let size = -1; size !== family.size; ) {
+    size = family.size;
+    for (const entry of entries) if (family.has(entry.parent)) family.add(entry.pid);
+  }
 }
 
 /** Whether exactly this process still lives. */
@@ -52,10 +77,10 @@ async function processTable(): Promise<ProcessEntry[]> {
 async function readProcess(pid: number): Promise<ProcessEntry | undefined> {
   const stat = await readFile(`/proc/${pid}/stat`, "utf8").catch(() => "");
   // The command's name stands in parentheses and may contain anything, so the fields are counted from its end.
-  const [state, parent, ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
-  const startTime = rest[17];
+  const [state, parent, group, ...rest] = stat.slice(stat.lastIndexOf(")") + 2).split(" ");
+  const startTime = rest[16];
   if (!startTime || state === "Z" || state === "X") return undefined;
-  return { pid, parent: Number(parent), startTime };
+  return { pid, parent: Number(parent), group: Number(group), startTime };
 }
 
 async function carriesTag(pid: number, tag: string): Promise<boolean> {

@@ -144,3 +144,8 @@ function choose(options: readonly { optionId: string; kind: string }[], wanted: 
 export function isObject(value: unknown): value is Frame {
   return typeof value === "object" && value !== null && !Array.isArray(value);
 }
+
+/** The objects of a list that an agent sent. */
+export function objectsOf(value: unknown): readonly Frame[] {
+  return Array.isArray(value) ? value.filter(isObject) : [];
+}

@@ -19,7 +19,8 @@ import type { Frame } from "./framing.ts";
 import { agentError, classifyFailure, quote } from "../profiles/errors.ts";
 import type { AgentProfile } from "../profiles/profile.ts";
 import type { Reaper } from "../process/reaper.ts";
-import { chooseModel } from "./session-model.ts";
+import { enterMode } from "./session-mode.ts";
+import { chooseModel, confirmModel } from "./session-model.ts";
 
 export interface AgentOptions {
   readonly profile: AgentProfile;
@@ -66,6 +67,8 @@ export interface Agent {
   readonly takesSystemPrompt: boolean;
   /** Aborted when the agent can no longer be used; the reason is a DrawbridgeError. */
   readonly ended: AbortSignal;
+  /** Whether its process ended by itself. */
+  readonly crashed: boolean;
   /** Opens a session for a model. One at a time. Any failure ends the agent. */
   openSession(model: string, options?: SessionOptions): Promise<AgentSession>;
   /** Makes sure that a session has this model, where the agent lets one choose. */
@@ -124,14 +127,20 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
     end(new DrawbridgeError("AGENT_CRASHED", "The agent process was stopped."));
     return cleaned;
   };
-  void process.ended.then((how) => end(crash(how, process, options)));
+  let crashed = false;
+  void process.ended.then((how) => {
+    crashed = !ended.signal.aborted;
+    end(crash(how, process, options));
+  });
   options.signal.addEventListener("abort", () => void stop(), { once: true, signal: ended.signal });
   if (options.signal.aborted) void stop();
 
   try {
     const greeting = await initialize(options, process, connection);
+    await authenticate(options, process, connection, greeting);
     const listen = (listener: () => void) => void (onOversize = listener);
-    return createAgent(options, { process, connection, greeting, ended: ended.signal, end, stop, listen });
+    const hasCrashed = () => crashed;
+    return createAgent(options, { process, connection, greeting, ended: ended.signal, hasCrashed, end, stop, listen });
   } catch (error) {
     await stop();
     throw asAgentError(error, process, options, 0);
@@ -143,6 +152,7 @@ interface Parts {
   readonly connection: AcpConnection;
   readonly greeting: InitializeResponse;
   readonly ended: AbortSignal;
+  readonly hasCrashed: () => boolean;
   readonly end: (error: DrawbridgeError) => void;
   readonly stop: () => Promise<void>;
   readonly listen: (onOversize: () => void) => void;
@@ -164,19 +174,20 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
       ...(begin.systemPrompt && systemPromptMode
         ? { systemPrompt: { mode: systemPromptMode, content: [...begin.systemPrompt] } }
         : {}),
+      ...(profile.sessionMeta ? { _meta: profile.sessionMeta } : {}),
     });
     if (!isObject(opened) || typeof opened["sessionId"] !== "string") {
       throw new DrawbridgeError("AGENT_PROTOCOL", "The agent opened a session without naming it.");
     }
-    const why = profile.refusesSession?.(opened);
-    if (why) throw new DrawbridgeError("AGENT_ERROR", `${why}.`);
+    await enterMode(connection, opened["sessionId"], opened, profile);
+    if (profile.modelAtStart) await confirmModel(connection, opened["sessionId"], opened, model);
     const session: AgentSession = { id: opened["sessionId"], directory, opened, model: undefined };
     await useModel(session, model);
     return session;
   };
   const useModel = async (session: AgentSession, model: string) => {
     if (profile.modelAtStart || session.model === model) return;
-    await chooseModel(connection, session.id, session.opened, model);
+    await chooseModel(connection, session.id, session.opened, model, profile.modelRequired === true);
     session.model = model;
   };
   return {
@@ -187,6 +198,9 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     takesTools: capabilities?.mcpCapabilities?.http === true,
     takesSystemPrompt: systemPromptMode !== undefined,
     ended: parts.ended,
+    get crashed() {
+      return parts.hasCrashed();
+    },
     async openSession(model, begin = {}) {
       const mark = process.stderrPosition;
       try {
@@ -250,6 +264,23 @@ async function initialize(
   throw new DrawbridgeError(
     "AGENT_PROTOCOL",
     `The agent speaks version ${String(greeting.protocolVersion)} of the Agent Client Protocol; version ${PROTOCOL_VERSION} is needed.`,
+  );
+}
+
+/** Only where the profile says so: some agents list their methods though they are logged in. */
+async function authenticate(
+  options: AgentOptions,
+  process: AgentProcess,
+  connection: AcpConnection,
+  greeting: InitializeResponse,
+): Promise<void> {
+  const { config, clock, profile, environment } = options;
+  const offered = (greeting.authMethods ?? []).map(({ id }) => id);
+  const methodId = profile.authenticate?.(offered, environment);
+  if (methodId === undefined) return;
+  const answer = connection.request(methods.agent.authenticate, { methodId });
+  await within(withComplaints(answer, process, options), config.initialize_timeout, clock, () =>
+    late("authenticate", config.initialize_timeout),
   );
 }
 

@@ -9,6 +9,7 @@ const member = (phase: Phase, fields: Partial<MemberView> = {}): MemberView => (
   turns: 0,
   startedAtMs: 0,
   readyAtMs: 0,
+  memoryBytes: 0,
   ...fields,
 });
 const waiters = (...models: string[]) => models.map((model, index) => ({ id: 100 + index, model }));
@@ -23,6 +24,7 @@ const view = (fields: Partial<PoolView>): PoolView => ({
   startsAllowed: 2,
   turnsMax: 10,
   ageMaxMs: 100_000,
+  memoryBytesMax: 1_000,
   idleMaxMs: 5_000,
   ...fields,
 });
@@ -106,6 +108,24 @@ describe("the plan of a pool", () => {
     expect(planPool(view({ members: [worn, member("ready")] }))).toMatchObject([{ kind: "stop", member: worn.id }]);
     const old = member("ready", { startedAtMs: -200_000 });
     expect(planPool(view({ members: [old, member("ready")] }))).toMatchObject([{ kind: "stop", member: old.id }]);
+  });
+
+  it("replaces a process that has grown", () => {
+    const grown = member("ready", { memoryBytes: 1_000 });
+    expect(kinds({ members: [grown] })).toEqual(["start"]);
+    expect(planPool(view({ members: [grown, member("ready")] }))).toMatchObject([{ kind: "stop", member: grown.id }]);
+    expect(kinds({ members: [grown], waiters: waiters("m") })).toEqual(["assign"]);
+  });
+
+  it("replaces one at twice its limits though prompts wait", () => {
+    const spent = member("ready", { turns: 20 });
+    expect(kinds({ members: [spent], waiters: waiters("m"), slots: 1 })).toEqual(["stop", "start"]);
+    const other = member("ready");
+    expect(planPool(view({ members: [spent, other], waiters: waiters("m", "m"), slots: 2 }))).toMatchObject([
+      { kind: "assign", member: other.id },
+      { kind: "stop", member: spent.id },
+      { kind: "start" },
+    ]);
   });
 
   it("replaces no process that runs a prompt", () => {
