@@ -17,6 +17,7 @@ import { createAccessHandlers } from "./access/handlers.ts";
 import { createHolds } from "./access/holds.ts";
 import { createSettler } from "./access/settle.ts";
 import { keepSweeping } from "./access/sweep.ts";
+import { createDescribe } from "./channels/describe.ts";
 import type { GatewaySettings } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { addRoutes } from "./http/routes.ts";
@@ -62,10 +63,20 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
   const fleet = createFleetClient({ scheduler, worker, clock, log });
 
+  const describe = createDescribe({
+    fleetModels: async () => (await models.list()).map(({ name }) => name),
+    status: () => undefined,
+  });
+
   let draining = false;
   let sweeping: Promise<void> = Promise.resolve();
   return {
-    access: createAccessHandlers({ state, models, clock, pepper }),
+    access: createAccessHandlers({
+      state,
+      channels: { channels: state.channels, describe, clock },
+      clock,
+      pepper,
+    }),
     routes: (http) =>
       addRoutes(http, {
         authenticator,

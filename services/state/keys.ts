@@ -51,6 +51,7 @@ export function createKeys(prefix: string) {
     adminKeys: `${prefix}admin-keys`,
     tiers: `${prefix}tiers`,
     prices: `${prefix}prices`,
+    channels: `${prefix}channels`,
 
     outcome: (attemptId: string) => of("outcome", attemptId),
     finalOutcome: (requestId: string) => of("final", requestId),

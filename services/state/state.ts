@@ -6,8 +6,9 @@
 // is any other text. "By id" is the order of the ids' UTF-8 bytes. Every operation may be repeated: the same ids give the same result and
 // change nothing more. A refusal that callers decide by is a result; a fault is a DrawbridgeError (STATE_UNAVAILABLE, NOT_FOUND,
 // ALREADY_EXISTS, REVISION_CONFLICT, INVALID_ARGUMENT).
-import type { ApiKey, Price, QuotaBalance, Tier, User } from "#gen/drawbridge/v1/access_service";
+import type { ApiKey, Channel, Price, QuotaBalance, Tier, User } from "#gen/drawbridge/v1/access_service";
 import type { Account, AccountSpec, Breaker, Condition, CreditBalance } from "#gen/drawbridge/v1/account";
+import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
 import type { FleetEvent } from "#gen/drawbridge/v1/fleet_service";
 import type { End, Outcome, Usage, UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Worker } from "#gen/drawbridge/v1/worker";
@@ -23,6 +24,7 @@ export interface State extends AsyncDisposable {
   readonly events: EventLog;
   readonly leader: LeaderLock;
   readonly demand: DemandStore;
+  readonly channels: ChannelStore;
   /** Resolves when the store answers; else STATE_UNAVAILABLE. */
   ping(): Promise<void>;
 }
@@ -375,4 +377,24 @@ export interface DemandStore extends Observable {
   report(schedulerId: string, model: string, waiting: number, ttlMs: number, now: number): Promise<void>;
   /** Models that requests wait for at `now`, by name. */
   list(now: number): Promise<ModelDemand[]>;
+}
+
+// ---- Channels: ways to an answer -----------------------------------------------------------------------------------------------------
+
+export interface ChannelStore extends Observable {
+  /** ALREADY_EXISTS. */
+  create(spec: ChannelSpec, managedBy: "file" | "api", now: number): Promise<Channel>;
+  /** undefined: there is none. Status is not filled in here. */
+  get(id: string): Promise<Channel | undefined>;
+  /** All, by id. */
+  list(): Promise<Channel[]>;
+  /**
+   * Replaces the specification, and says who manages it from now on. The same again changes nothing; else the revision grows. `revision` 0:
+   * whatever it is. NOT_FOUND, REVISION_CONFLICT.
+   */
+  update(spec: ChannelSpec, managedBy: "file" | "api", revision: number): Promise<Channel>;
+  /** Switches a channel on or off. The revision grows, also where it was so already. NOT_FOUND. */
+  setDisabled(id: string, disabled: boolean): Promise<Channel>;
+  /** NOT_FOUND. */
+  remove(id: string): Promise<void>;
 }

@@ -7,6 +7,8 @@
 import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
 import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
+import type { ChannelSpec, ChannelStatus } from "./channel_pb.ts";
+import { file_drawbridge_v1_channel } from "./channel_pb.ts";
 import type { UsageEntry } from "./usage_pb.ts";
 import { file_drawbridge_v1_usage } from "./usage_pb.ts";
 import type { Timestamp } from "@bufbuild/protobuf/wkt";
@@ -17,7 +19,7 @@ import type { Message } from "@bufbuild/protobuf";
  * Describes the file drawbridge/v1/access_service.proto.
  */
 export const file_drawbridge_v1_access_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJkcmF3YnJpZGdlL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIk8KDFF1b3RhQmFsYW5jZRIPCgdncmFudGVkGAEgASgDEhEKCWF2YWlsYWJsZRgCIAEoAxIMCgRoZWxkGAMgASgDEg0KBXNwZW50GAQgASgDInwKBFVzZXISCgoCaWQYASABKAkSDAoEdGllchgCIAEoCRIqCgVxdW90YRgDIAEoCzIbLmRyYXdicmlkZ2UudjEuUXVvdGFCYWxhbmNlEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIn8KEUNyZWF0ZVVzZXJSZXF1ZXN0EisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhUKBHRpZXIYAiABKAlCB7pIBHICGEASJgoMcXVvdGFfbWljcm9zGAMgASgDQhC6SA0iCxj/////////DygAIjcKEkNyZWF0ZVVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIigKDkdldFVzZXJSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjQKD0dldFVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIk8KEExpc3RVc2Vyc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEIlAKEUxpc3RVc2Vyc1Jlc3BvbnNlEiIKBXVzZXJzGAEgAygLMhMuZHJhd2JyaWRnZS52MS5Vc2VyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ0ChFHcmFudFF1b3RhUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABGIABEiYKDHF1b3RhX21pY3JvcxgCIAEoA0IQukgNIgsY/////////w8gABIaCghncmFudF9pZBgDIAEoCUIIukgFcgMYgAEiNwoSR3JhbnRRdW90YVJlc3BvbnNlEiEKBHVzZXIYASABKAsyEy5kcmF3YnJpZGdlLnYxLlVzZXIiwgIKBkFwaUtleRIKCgJpZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGcHJlZml4GAQgASgJEg4KBm1vZGVscxgFIAMoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgGIAMoCRIaCg1idWRnZXRfbWljcm9zGAcgASgDSACIAQESFAoMc3BlbnRfbWljcm9zGAggASgDEi4KCmV4cGlyZXNfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhAKDl9idWRnZXRfbWljcm9zIowCChNDcmVhdGVBcGlLZXlSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEYgAESFgoEbmFtZRgCIAEoCUIIukgFcgMYgAESIgoGbW9kZWxzGAMgAygJQhK6SA+SAQwQgAIiB3IFEAEYgAISLAoRYWxsb3dlZF9hZGRyZXNzZXMYBCADKAlCEbpIDpIBCxCAAiIGcgQQARhAEiwKDWJ1ZGdldF9taWNyb3MYBSABKANCELpIDSILGP////////8PKABIAIgBARIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIQCg5fYnVkZ2V0X21pY3JvcyJPChRDcmVhdGVBcGlLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleRITCgZzZWNyZXQYAiABKAlCA4ABASJsChJMaXN0QXBpS2V5c1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgMYgAESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEIlMKE0xpc3RBcGlLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSItChNSZXZva2VBcGlLZXlSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjoKFFJldm9rZUFwaUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5Ir0BCgRUaWVyEhcKBG5hbWUYASABKAlCCbpIBnIEEAEYQBIqChNyZXF1ZXN0c19wZXJfbWludXRlGAIgASgDQg26SAoiCBiAlOvcAygAEikKEXRva2Vuc19wZXJfbWludXRlGAMgASgDQg66SAsiCRiAoJSljR0oABIgCgtjb25jdXJyZW5jeRgEIAEoA0ILukgIIgYYwIQ9KAASIwoOcmF0aW9fcGVybWlsbGUYBSABKANCC7pICCIGGMCEPSgAIhIKEExpc3RUaWVyc1JlcXVlc3QiNwoRTGlzdFRpZXJzUmVzcG9uc2USIgoFdGllcnMYASADKAsyEy5kcmF3YnJpZGdlLnYxLlRpZXIiOwoOU2V0VGllclJlcXVlc3QSKQoEdGllchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVGllckIGukgDyAEBIjQKD1NldFRpZXJSZXNwb25zZRIhCgR0aWVyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5UaWVyIpECCgVQcmljZRIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAAhIwChhpbnB1dF9taWNyb3NfcGVyX21pbGxpb24YAiABKANCDrpICyIJGICglKWNHSgAEjEKGW91dHB1dF9taWNyb3NfcGVyX21pbGxpb24YAyABKANCDrpICyIJGICglKWNHSgAEjwKH2NhY2hlZF9pbnB1dF9taWNyb3NfcGVyX21pbGxpb24YBCABKANCDrpICyIJGICglKWNHSgASACIAQESJgoOcmVxdWVzdF9taWNyb3MYBSABKANCDrpICyIJGICglKWNHSgAQiIKIF9jYWNoZWRfaW5wdXRfbWljcm9zX3Blcl9taWxsaW9uIhMKEUxpc3RQcmljZXNSZXF1ZXN0IjoKEkxpc3RQcmljZXNSZXNwb25zZRIkCgZwcmljZXMYASADKAsyFC5kcmF3YnJpZGdlLnYxLlByaWNlIj4KD1NldFByaWNlUmVxdWVzdBIrCgVwcmljZRgBIAEoCzIULmRyYXdicmlkZ2UudjEuUHJpY2VCBrpIA8gBASI3ChBTZXRQcmljZVJlc3BvbnNlEiMKBXByaWNlGAEgASgLMhQuZHJhd2JyaWRnZS52MS5QcmljZSJVCgdDaGFubmVsEgoKAmlkGAEgASgJEgwKBGtpbmQYAiABKAkSEAoIcHJpb3JpdHkYAyABKAUSDgoGd2VpZ2h0GAQgASgFEg4KBm1vZGVscxgFIAMoCSIVChNMaXN0Q2hhbm5lbHNSZXF1ZXN0IkAKFExpc3RDaGFubmVsc1Jlc3BvbnNlEigKCGNoYW5uZWxzGAEgAygLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIvMBChBMaXN0VXNhZ2VSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDGIABEhgKBmtleV9pZBgCIAEoCUIIukgFcgMYgAESFwoFbW9kZWwYAyABKAlCCLpIBXIDGIACEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHQoJcGFnZV9zaXplGAYgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIlgKEUxpc3RVc2FnZVJlc3BvbnNlEioKB2VudHJpZXMYASADKAsyGS5kcmF3YnJpZGdlLnYxLlVzYWdlRW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJMt0ICg1BY2Nlc3NTZXJ2aWNlElEKCkNyZWF0ZVVzZXISIC5kcmF3YnJpZGdlLnYxLkNyZWF0ZVVzZXJSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5DcmVhdGVVc2VyUmVzcG9uc2USTQoHR2V0VXNlchIdLmRyYXdicmlkZ2UudjEuR2V0VXNlclJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkdldFVzZXJSZXNwb25zZSIDkAIBElMKCUxpc3RVc2VycxIfLmRyYXdicmlkZ2UudjEuTGlzdFVzZXJzUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdFVzZXJzUmVzcG9uc2UiA5ACARJRCgpHcmFudFF1b3RhEiAuZHJhd2JyaWRnZS52MS5HcmFudFF1b3RhUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuR3JhbnRRdW90YVJlc3BvbnNlElcKDENyZWF0ZUFwaUtleRIiLmRyYXdicmlkZ2UudjEuQ3JlYXRlQXBpS2V5UmVxdWVzdBojLmRyYXdicmlkZ2UudjEuQ3JlYXRlQXBpS2V5UmVzcG9uc2USWQoLTGlzdEFwaUtleXMSIS5kcmF3YnJpZGdlLnYxLkxpc3RBcGlLZXlzUmVxdWVzdBoiLmRyYXdicmlkZ2UudjEuTGlzdEFwaUtleXNSZXNwb25zZSIDkAIBElcKDFJldm9rZUFwaUtleRIiLmRyYXdicmlkZ2UudjEuUmV2b2tlQXBpS2V5UmVxdWVzdBojLmRyYXdicmlkZ2UudjEuUmV2b2tlQXBpS2V5UmVzcG9uc2USUwoJTGlzdFRpZXJzEh8uZHJhd2JyaWRnZS52MS5MaXN0VGllcnNSZXF1ZXN0GiAuZHJhd2JyaWRnZS52MS5MaXN0VGllcnNSZXNwb25zZSIDkAIBEkgKB1NldFRpZXISHS5kcmF3YnJpZGdlLnYxLlNldFRpZXJSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5TZXRUaWVyUmVzcG9uc2USVgoKTGlzdFByaWNlcxIgLmRyYXdicmlkZ2UudjEuTGlzdFByaWNlc1JlcXVlc3QaIS5kcmF3YnJpZGdlLnYxLkxpc3RQcmljZXNSZXNwb25zZSIDkAIBEksKCFNldFByaWNlEh4uZHJhd2JyaWRnZS52MS5TZXRQcmljZVJlcXVlc3QaHy5kcmF3YnJpZGdlLnYxLlNldFByaWNlUmVzcG9uc2USXAoMTGlzdENoYW5uZWxzEiIuZHJhd2JyaWRnZS52MS5MaXN0Q2hhbm5lbHNSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5MaXN0Q2hhbm5lbHNSZXNwb25zZSIDkAIBElMKCUxpc3RVc2FnZRIfLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("CiJkcmF3YnJpZGdlL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIk8KDFF1b3RhQmFsYW5jZRIPCgdncmFudGVkGAEgASgDEhEKCWF2YWlsYWJsZRgCIAEoAxIMCgRoZWxkGAMgASgDEg0KBXNwZW50GAQgASgDInwKBFVzZXISCgoCaWQYASABKAkSDAoEdGllchgCIAEoCRIqCgVxdW90YRgDIAEoCzIbLmRyYXdicmlkZ2UudjEuUXVvdGFCYWxhbmNlEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIn8KEUNyZWF0ZVVzZXJSZXF1ZXN0EisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhUKBHRpZXIYAiABKAlCB7pIBHICGEASJgoMcXVvdGFfbWljcm9zGAMgASgDQhC6SA0iCxj/////////DygAIjcKEkNyZWF0ZVVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIigKDkdldFVzZXJSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjQKD0dldFVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIk8KEExpc3RVc2Vyc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEIlAKEUxpc3RVc2Vyc1Jlc3BvbnNlEiIKBXVzZXJzGAEgAygLMhMuZHJhd2JyaWRnZS52MS5Vc2VyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ0ChFHcmFudFF1b3RhUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABGIABEiYKDHF1b3RhX21pY3JvcxgCIAEoA0IQukgNIgsY/////////w8gABIaCghncmFudF9pZBgDIAEoCUIIukgFcgMYgAEiNwoSR3JhbnRRdW90YVJlc3BvbnNlEiEKBHVzZXIYASABKAsyEy5kcmF3YnJpZGdlLnYxLlVzZXIiwgIKBkFwaUtleRIKCgJpZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGcHJlZml4GAQgASgJEg4KBm1vZGVscxgFIAMoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgGIAMoCRIaCg1idWRnZXRfbWljcm9zGAcgASgDSACIAQESFAoMc3BlbnRfbWljcm9zGAggASgDEi4KCmV4cGlyZXNfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhAKDl9idWRnZXRfbWljcm9zIowCChNDcmVhdGVBcGlLZXlSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEYgAESFgoEbmFtZRgCIAEoCUIIukgFcgMYgAESIgoGbW9kZWxzGAMgAygJQhK6SA+SAQwQgAIiB3IFEAEYgAISLAoRYWxsb3dlZF9hZGRyZXNzZXMYBCADKAlCEbpIDpIBCxCAAiIGcgQQARhAEiwKDWJ1ZGdldF9taWNyb3MYBSABKANCELpIDSILGP////////8PKABIAIgBARIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIQCg5fYnVkZ2V0X21pY3JvcyJPChRDcmVhdGVBcGlLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleRITCgZzZWNyZXQYAiABKAlCA4ABASJsChJMaXN0QXBpS2V5c1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgMYgAESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEIlMKE0xpc3RBcGlLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSItChNSZXZva2VBcGlLZXlSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjoKFFJldm9rZUFwaUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5Ir0BCgRUaWVyEhcKBG5hbWUYASABKAlCCbpIBnIEEAEYQBIqChNyZXF1ZXN0c19wZXJfbWludXRlGAIgASgDQg26SAoiCBiAlOvcAygAEikKEXRva2Vuc19wZXJfbWludXRlGAMgASgDQg66SAsiCRiAoJSljR0oABIgCgtjb25jdXJyZW5jeRgEIAEoA0ILukgIIgYYwIQ9KAASIwoOcmF0aW9fcGVybWlsbGUYBSABKANCC7pICCIGGMCEPSgAIhIKEExpc3RUaWVyc1JlcXVlc3QiNwoRTGlzdFRpZXJzUmVzcG9uc2USIgoFdGllcnMYASADKAsyEy5kcmF3YnJpZGdlLnYxLlRpZXIiOwoOU2V0VGllclJlcXVlc3QSKQoEdGllchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVGllckIGukgDyAEBIjQKD1NldFRpZXJSZXNwb25zZRIhCgR0aWVyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5UaWVyIpECCgVQcmljZRIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAAhIwChhpbnB1dF9taWNyb3NfcGVyX21pbGxpb24YAiABKANCDrpICyIJGICglKWNHSgAEjEKGW91dHB1dF9taWNyb3NfcGVyX21pbGxpb24YAyABKANCDrpICyIJGICglKWNHSgAEjwKH2NhY2hlZF9pbnB1dF9taWNyb3NfcGVyX21pbGxpb24YBCABKANCDrpICyIJGICglKWNHSgASACIAQESJgoOcmVxdWVzdF9taWNyb3MYBSABKANCDrpICyIJGICglKWNHSgAQiIKIF9jYWNoZWRfaW5wdXRfbWljcm9zX3Blcl9taWxsaW9uIhMKEUxpc3RQcmljZXNSZXF1ZXN0IjoKEkxpc3RQcmljZXNSZXNwb25zZRIkCgZwcmljZXMYASADKAsyFC5kcmF3YnJpZGdlLnYxLlByaWNlIj4KD1NldFByaWNlUmVxdWVzdBIrCgVwcmljZRgBIAEoCzIULmRyYXdicmlkZ2UudjEuUHJpY2VCBrpIA8gBASI3ChBTZXRQcmljZVJlc3BvbnNlEiMKBXByaWNlGAEgASgLMhQuZHJhd2JyaWRnZS52MS5QcmljZSKVAgoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEhAKCHByaW9yaXR5GAMgASgFEg4KBndlaWdodBgEIAEoBRIOCgZtb2RlbHMYBSADKAkSKAoEc3BlYxgGIAEoCzIaLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFNwZWMSLAoGc3RhdHVzGAcgASgLMhwuZHJhd2JyaWRnZS52MS5DaGFubmVsU3RhdHVzEhAKCGRpc2FibGVkGAggASgIEhIKCm1hbmFnZWRfYnkYCSABKAkSEAoIcmV2aXNpb24YCiABKAMSLgoKY3JlYXRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSAoUQ3JlYXRlQ2hhbm5lbFJlcXVlc3QSMAoEc3BlYxgBIAEoCzIaLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFNwZWNCBrpIA8gBASJAChVDcmVhdGVDaGFubmVsUmVzcG9uc2USJwoHY2hhbm5lbBgBIAEoCzIWLmRyYXdicmlkZ2UudjEuQ2hhbm5lbCJjChRVcGRhdGVDaGFubmVsUmVxdWVzdBIwCgRzcGVjGAEgASgLMhouZHJhd2JyaWRnZS52MS5DaGFubmVsU3BlY0IGukgDyAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAIkAKFVVwZGF0ZUNoYW5uZWxSZXNwb25zZRInCgdjaGFubmVsGAEgASgLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIi0KFERlbGV0ZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiFwoVRGVsZXRlQ2hhbm5lbFJlc3BvbnNlIi0KFEVuYWJsZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiQAoVRW5hYmxlQ2hhbm5lbFJlc3BvbnNlEicKB2NoYW5uZWwYASABKAsyFi5kcmF3YnJpZGdlLnYxLkNoYW5uZWwiLgoVRGlzYWJsZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiQQoWRGlzYWJsZUNoYW5uZWxSZXNwb25zZRInCgdjaGFubmVsGAEgASgLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIhUKE0xpc3RDaGFubmVsc1JlcXVlc3QiQAoUTGlzdENoYW5uZWxzUmVzcG9uc2USKAoIY2hhbm5lbHMYASADKAsyFi5kcmF3YnJpZGdlLnYxLkNoYW5uZWwi8wEKEExpc3RVc2FnZVJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgMYgAESGAoGa2V5X2lkGAIgASgJQgi6SAVyAxiAARIXCgVtb2RlbBgDIAEoCUIIukgFcgMYgAISKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIdCglwYWdlX3NpemUYBiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgHIAEoCUIIukgFcgMYgAQiWAoRTGlzdFVzYWdlUmVzcG9uc2USKgoHZW50cmllcxgBIAMoCzIZLmRyYXdicmlkZ2UudjEuVXNhZ2VFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyrAwKDUFjY2Vzc1NlcnZpY2USUQoKQ3JlYXRlVXNlchIgLmRyYXdicmlkZ2UudjEuQ3JlYXRlVXNlclJlcXVlc3QaIS5kcmF3YnJpZGdlLnYxLkNyZWF0ZVVzZXJSZXNwb25zZRJNCgdHZXRVc2VyEh0uZHJhd2JyaWRnZS52MS5HZXRVc2VyUmVxdWVzdBoeLmRyYXdicmlkZ2UudjEuR2V0VXNlclJlc3BvbnNlIgOQAgESUwoJTGlzdFVzZXJzEh8uZHJhd2JyaWRnZS52MS5MaXN0VXNlcnNSZXF1ZXN0GiAuZHJhd2JyaWRnZS52MS5MaXN0VXNlcnNSZXNwb25zZSIDkAIBElEKCkdyYW50UXVvdGESIC5kcmF3YnJpZGdlLnYxLkdyYW50UXVvdGFSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5HcmFudFF1b3RhUmVzcG9uc2USVwoMQ3JlYXRlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXNwb25zZRJZCgtMaXN0QXBpS2V5cxIhLmRyYXdicmlkZ2UudjEuTGlzdEFwaUtleXNSZXF1ZXN0GiIuZHJhd2JyaWRnZS52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIgOQAgESVwoMUmV2b2tlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXNwb25zZRJTCglMaXN0VGllcnMSHy5kcmF3YnJpZGdlLnYxLkxpc3RUaWVyc1JlcXVlc3QaIC5kcmF3YnJpZGdlLnYxLkxpc3RUaWVyc1Jlc3BvbnNlIgOQAgESSAoHU2V0VGllchIdLmRyYXdicmlkZ2UudjEuU2V0VGllclJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLlNldFRpZXJSZXNwb25zZRJWCgpMaXN0UHJpY2VzEiAuZHJhd2JyaWRnZS52MS5MaXN0UHJpY2VzUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuTGlzdFByaWNlc1Jlc3BvbnNlIgOQAgESSwoIU2V0UHJpY2USHi5kcmF3YnJpZGdlLnYxLlNldFByaWNlUmVxdWVzdBofLmRyYXdicmlkZ2UudjEuU2V0UHJpY2VSZXNwb25zZRJcCgxMaXN0Q2hhbm5lbHMSIi5kcmF3YnJpZGdlLnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaIy5kcmF3YnJpZGdlLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIgOQAgESWgoNQ3JlYXRlQ2hhbm5lbBIjLmRyYXdicmlkZ2UudjEuQ3JlYXRlQ2hhbm5lbFJlcXVlc3QaJC5kcmF3YnJpZGdlLnYxLkNyZWF0ZUNoYW5uZWxSZXNwb25zZRJaCg1VcGRhdGVDaGFubmVsEiMuZHJhd2JyaWRnZS52MS5VcGRhdGVDaGFubmVsUmVxdWVzdBokLmRyYXdicmlkZ2UudjEuVXBkYXRlQ2hhbm5lbFJlc3BvbnNlEloKDURlbGV0ZUNoYW5uZWwSIy5kcmF3YnJpZGdlLnYxLkRlbGV0ZUNoYW5uZWxSZXF1ZXN0GiQuZHJhd2JyaWRnZS52MS5EZWxldGVDaGFubmVsUmVzcG9uc2USWgoNRW5hYmxlQ2hhbm5lbBIjLmRyYXdicmlkZ2UudjEuRW5hYmxlQ2hhbm5lbFJlcXVlc3QaJC5kcmF3YnJpZGdlLnYxLkVuYWJsZUNoYW5uZWxSZXNwb25zZRJdCg5EaXNhYmxlQ2hhbm5lbBIkLmRyYXdicmlkZ2UudjEuRGlzYWJsZUNoYW5uZWxSZXF1ZXN0GiUuZHJhd2JyaWRnZS52MS5EaXNhYmxlQ2hhbm5lbFJlc3BvbnNlElMKCUxpc3RVc2FnZRIfLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_channel, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
 
 /**
  * Quota of a user, in millionths of a dollar. granted = available + held + spent, at every moment.
@@ -861,7 +863,7 @@ export type Channel = Message<"drawbridge.v1.Channel"> & {
   id: string;
 
   /**
-   * "fleet".
+   * "fleet" or "openai".
    *
    * @generated from field: string kind = 2;
    */
@@ -887,6 +889,48 @@ export type Channel = Message<"drawbridge.v1.Channel"> & {
    * @generated from field: repeated string models = 5;
    */
   models: string[];
+
+  /**
+   * What it is to be.
+   *
+   * @generated from field: drawbridge.v1.ChannelSpec spec = 6;
+   */
+  spec?: ChannelSpec | undefined;
+
+  /**
+   * What it is. Filled in where channels are asked for; not stored.
+   *
+   * @generated from field: drawbridge.v1.ChannelStatus status = 7;
+   */
+  status?: ChannelStatus | undefined;
+
+  /**
+   * Whether it is switched off.
+   *
+   * @generated from field: bool disabled = 8;
+   */
+  disabled: boolean;
+
+  /**
+   * "file" or "api": who manages it. Those of the file come back with every start, as the file has them.
+   *
+   * @generated from field: string managed_by = 9;
+   */
+  managedBy: string;
+
+  /**
+   * Grows with every change.
+   *
+   * @generated from field: int64 revision = 10;
+   */
+  revision: bigint;
+
+  /**
+   * When it was created.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 11;
+   */
+  createdAt?: Timestamp | undefined;
 };
 
 /**
@@ -895,6 +939,217 @@ export type Channel = Message<"drawbridge.v1.Channel"> & {
  */
 export const ChannelSchema: GenMessage<Channel> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_access_service, 27);
+
+/**
+ * A channel to have.
+ *
+ * @generated from message drawbridge.v1.CreateChannelRequest
+ */
+export type CreateChannelRequest = Message<"drawbridge.v1.CreateChannelRequest"> & {
+  /**
+   * The channel.
+   *
+   * @generated from field: drawbridge.v1.ChannelSpec spec = 1;
+   */
+  spec?: ChannelSpec | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateChannelRequest.
+ * Use `create(CreateChannelRequestSchema)` to create a new message.
+ */
+export const CreateChannelRequestSchema: GenMessage<CreateChannelRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 28);
+
+/**
+ * The channel.
+ *
+ * @generated from message drawbridge.v1.CreateChannelResponse
+ */
+export type CreateChannelResponse = Message<"drawbridge.v1.CreateChannelResponse"> & {
+  /**
+   * As it is.
+   *
+   * @generated from field: drawbridge.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateChannelResponse.
+ * Use `create(CreateChannelResponseSchema)` to create a new message.
+ */
+export const CreateChannelResponseSchema: GenMessage<CreateChannelResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 29);
+
+/**
+ * What a channel is to be from now on.
+ *
+ * @generated from message drawbridge.v1.UpdateChannelRequest
+ */
+export type UpdateChannelRequest = Message<"drawbridge.v1.UpdateChannelRequest"> & {
+  /**
+   * The channel, as a whole.
+   *
+   * @generated from field: drawbridge.v1.ChannelSpec spec = 1;
+   */
+  spec?: ChannelSpec | undefined;
+
+  /**
+   * The revision that the caller read. 0: whatever it is.
+   *
+   * @generated from field: int64 revision = 2;
+   */
+  revision: bigint;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateChannelRequest.
+ * Use `create(UpdateChannelRequestSchema)` to create a new message.
+ */
+export const UpdateChannelRequestSchema: GenMessage<UpdateChannelRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 30);
+
+/**
+ * The channel.
+ *
+ * @generated from message drawbridge.v1.UpdateChannelResponse
+ */
+export type UpdateChannelResponse = Message<"drawbridge.v1.UpdateChannelResponse"> & {
+  /**
+   * As it is.
+   *
+   * @generated from field: drawbridge.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateChannelResponse.
+ * Use `create(UpdateChannelResponseSchema)` to create a new message.
+ */
+export const UpdateChannelResponseSchema: GenMessage<UpdateChannelResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 31);
+
+/**
+ * Which channel.
+ *
+ * @generated from message drawbridge.v1.DeleteChannelRequest
+ */
+export type DeleteChannelRequest = Message<"drawbridge.v1.DeleteChannelRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.DeleteChannelRequest.
+ * Use `create(DeleteChannelRequestSchema)` to create a new message.
+ */
+export const DeleteChannelRequestSchema: GenMessage<DeleteChannelRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 32);
+
+/**
+ * Nothing to say.
+ *
+ * @generated from message drawbridge.v1.DeleteChannelResponse
+ */
+export type DeleteChannelResponse = Message<"drawbridge.v1.DeleteChannelResponse"> & {
+};
+
+/**
+ * Describes the message drawbridge.v1.DeleteChannelResponse.
+ * Use `create(DeleteChannelResponseSchema)` to create a new message.
+ */
+export const DeleteChannelResponseSchema: GenMessage<DeleteChannelResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 33);
+
+/**
+ * Which channel.
+ *
+ * @generated from message drawbridge.v1.EnableChannelRequest
+ */
+export type EnableChannelRequest = Message<"drawbridge.v1.EnableChannelRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.EnableChannelRequest.
+ * Use `create(EnableChannelRequestSchema)` to create a new message.
+ */
+export const EnableChannelRequestSchema: GenMessage<EnableChannelRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 34);
+
+/**
+ * The channel.
+ *
+ * @generated from message drawbridge.v1.EnableChannelResponse
+ */
+export type EnableChannelResponse = Message<"drawbridge.v1.EnableChannelResponse"> & {
+  /**
+   * As it is.
+   *
+   * @generated from field: drawbridge.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.EnableChannelResponse.
+ * Use `create(EnableChannelResponseSchema)` to create a new message.
+ */
+export const EnableChannelResponseSchema: GenMessage<EnableChannelResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 35);
+
+/**
+ * Which channel.
+ *
+ * @generated from message drawbridge.v1.DisableChannelRequest
+ */
+export type DisableChannelRequest = Message<"drawbridge.v1.DisableChannelRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.DisableChannelRequest.
+ * Use `create(DisableChannelRequestSchema)` to create a new message.
+ */
+export const DisableChannelRequestSchema: GenMessage<DisableChannelRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 36);
+
+/**
+ * The channel.
+ *
+ * @generated from message drawbridge.v1.DisableChannelResponse
+ */
+export type DisableChannelResponse = Message<"drawbridge.v1.DisableChannelResponse"> & {
+  /**
+   * As it is.
+   *
+   * @generated from field: drawbridge.v1.Channel channel = 1;
+   */
+  channel?: Channel | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.DisableChannelResponse.
+ * Use `create(DisableChannelResponseSchema)` to create a new message.
+ */
+export const DisableChannelResponseSchema: GenMessage<DisableChannelResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 37);
 
 /**
  * Asks for channels.
@@ -909,7 +1164,7 @@ export type ListChannelsRequest = Message<"drawbridge.v1.ListChannelsRequest"> &
  * Use `create(ListChannelsRequestSchema)` to create a new message.
  */
 export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 28);
+  messageDesc(file_drawbridge_v1_access_service, 38);
 
 /**
  * Channels.
@@ -930,7 +1185,7 @@ export type ListChannelsResponse = Message<"drawbridge.v1.ListChannelsResponse">
  * Use `create(ListChannelsResponseSchema)` to create a new message.
  */
 export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 29);
+  messageDesc(file_drawbridge_v1_access_service, 39);
 
 /**
  * Which entries.
@@ -993,7 +1248,7 @@ export type ListUsageRequest = Message<"drawbridge.v1.ListUsageRequest"> & {
  * Use `create(ListUsageRequestSchema)` to create a new message.
  */
 export const ListUsageRequestSchema: GenMessage<ListUsageRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 30);
+  messageDesc(file_drawbridge_v1_access_service, 40);
 
 /**
  * Entries, newest first.
@@ -1021,7 +1276,7 @@ export type ListUsageResponse = Message<"drawbridge.v1.ListUsageResponse"> & {
  * Use `create(ListUsageResponseSchema)` to create a new message.
  */
 export const ListUsageResponseSchema: GenMessage<ListUsageResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 31);
+  messageDesc(file_drawbridge_v1_access_service, 41);
 
 /**
  * Users, keys, tiers, prices, channels and usage. Served by the gateway with an admin key.
@@ -1148,6 +1403,56 @@ export const AccessService: GenService<{
     methodKind: "unary";
     input: typeof ListChannelsRequestSchema;
     output: typeof ListChannelsResponseSchema;
+  },
+  /**
+   * Creates a channel. It takes requests at once, on every gateway. Errors: ALREADY_EXISTS, INVALID_ARGUMENT.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.CreateChannel
+   */
+  createChannel: {
+    methodKind: "unary";
+    input: typeof CreateChannelRequestSchema;
+    output: typeof CreateChannelResponseSchema;
+  },
+  /**
+   * Replaces a channel's specification; what its breaker and its keys remembered is forgotten. Errors: NOT_FOUND, REVISION_CONFLICT.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.UpdateChannel
+   */
+  updateChannel: {
+    methodKind: "unary";
+    input: typeof UpdateChannelRequestSchema;
+    output: typeof UpdateChannelResponseSchema;
+  },
+  /**
+   * Removes a channel. Requests that run on it finish. The fleet's goes back to its defaults. Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.DeleteChannel
+   */
+  deleteChannel: {
+    methodKind: "unary";
+    input: typeof DeleteChannelRequestSchema;
+    output: typeof DeleteChannelResponseSchema;
+  },
+  /**
+   * Switches a channel on, and forgets what its breaker and its keys remembered. Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.EnableChannel
+   */
+  enableChannel: {
+    methodKind: "unary";
+    input: typeof EnableChannelRequestSchema;
+    output: typeof EnableChannelResponseSchema;
+  },
+  /**
+   * Switches a channel off: it takes no new requests. Outlives a restart. Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.DisableChannel
+   */
+  disableChannel: {
+    methodKind: "unary";
+    input: typeof DisableChannelRequestSchema;
+    output: typeof DisableChannelResponseSchema;
   },
   /**
    * The usage ledger, newest first.

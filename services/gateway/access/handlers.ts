@@ -7,13 +7,13 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 import { newId } from "../../kit/random.ts";
 import type { State } from "../../state/state.ts";
 import { defaultTierName } from "../config.ts";
-import type { Models } from "../openai/models.ts";
+import { type ChannelHandlerOptions, createChannelHandlers } from "../channels/handlers.ts";
 import { isNetwork } from "./addresses.ts";
 import { hashKey, makeKey } from "./keys.ts";
 
 export interface AccessHandlerOptions {
   readonly state: Pick<State, "access" | "ledger">;
-  readonly models: Models;
+  readonly channels: ChannelHandlerOptions;
   readonly clock: Clock;
   readonly pepper: string;
 }
@@ -21,7 +21,12 @@ export interface AccessHandlerOptions {
 const pageSizeDefault = 1_000;
 
 export function createAccessHandlers(options: AccessHandlerOptions): ServiceImpl<typeof AccessService> {
-  return { ...userHandlers(options), ...keyHandlers(options), ...listHandlers(options) };
+  return {
+    ...userHandlers(options),
+    ...keyHandlers(options),
+    ...listHandlers(options),
+    ...createChannelHandlers(options.channels),
+  };
 }
 
 function userHandlers({ state: { access }, clock }: AccessHandlerOptions) {
@@ -86,7 +91,7 @@ function keyHandlers({ state: { access }, clock, pepper }: AccessHandlerOptions)
   } satisfies Partial<ServiceImpl<typeof AccessService>>;
 }
 
-function listHandlers({ state: { access, ledger }, models }: AccessHandlerOptions) {
+function listHandlers({ state: { access, ledger } }: AccessHandlerOptions) {
   return {
     listTiers: async () => ({ tiers: await access.listTiers() }),
 
@@ -100,11 +105,6 @@ function listHandlers({ state: { access, ledger }, models }: AccessHandlerOption
     async setPrice({ price }) {
       await access.setPrice(required(price, "price"));
       return { price };
-    },
-
-    async listChannels() {
-      const names = (await models.list()).map((model) => model.name);
-      return { channels: [{ id: "fleet", kind: "fleet", priority: 0, weight: 1, models: names }] };
     },
 
     async listUsage(request) {

@@ -163,4 +163,7 @@ export const migrations: readonly string[] = [
     PRIMARY KEY (model, scheduler_id)
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE channels (id TEXT PRIMARY KEY, record TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
+  `,
 ];

@@ -6,6 +6,7 @@ import { createAccessStore } from "./access.ts";
 import { createAccountStore } from "./accounts.ts";
 import { createBreakerStore } from "./breakers.ts";
 import { createChangeHub } from "./changes.ts";
+import { createEmbeddedChannelStore } from "./channels.ts";
 import { startCheckpointer } from "./checkpointer.ts";
 import { inMemoryPath, openDatabase } from "./database.ts";
 import { createDemandStore } from "./demand.ts";
@@ -56,6 +57,7 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
     events: createEventLog(database, hub.subject()),
     leader: createLeaderLock(database),
     demand: createDemandStore(database, hub.subject()),
+    channels: createEmbeddedChannelStore(database, hub.subject()),
     ping: async () => void database.get("SELECT 1"),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };

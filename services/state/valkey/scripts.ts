@@ -35,6 +35,7 @@ const operations = {
   "remove-account": 3,
   "remove-pod": 1,
   "renew-leases": "n",
+  "replace-channel": 1,
   "report-demand": 1,
   "revoke-key": 1,
   "set-conditions": 2,

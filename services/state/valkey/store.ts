@@ -8,6 +8,7 @@ import { createAccountStore } from "./accounts.ts";
 import { parseStoreAddress, type StoreAddress } from "./address.ts";
 import { createBreakerStore } from "./breakers.ts";
 import { type ChangeHub, createChangeHub } from "./changes.ts";
+import { createValkeyChannelStore } from "./channels.ts";
 import { type Client, createCommandClient, createSubscriberClient } from "./clients.ts";
 import { connect, createConnection, disconnect, knownNodes } from "./connection.ts";
 import { createDemandStore } from "./demand.ts";
@@ -66,6 +67,7 @@ function createParts(context: Parameters<typeof createLeaderLock>[0], hub: Chang
     events: createEventLog(observed("events")),
     leader: createLeaderLock(context),
     demand: createDemandStore(observed("demand")),
+    channels: createValkeyChannelStore(observed("channels")),
   };
 }
 

@@ -6,6 +6,7 @@ import { authorizeAdmin } from "../../../services/gateway/access/admin.ts";
 import { type Authenticator, createAuthenticator } from "../../../services/gateway/access/authenticate.ts";
 import { ensureAccess } from "../../../services/gateway/access/bootstrap.ts";
 import { createAccessHandlers } from "../../../services/gateway/access/handlers.ts";
+import { createDescribe } from "../../../services/gateway/channels/describe.ts";
 import { tiersSetting } from "../../../services/gateway/config.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { localClient } from "../../../services/kit/rpc/local.ts";
@@ -16,11 +17,14 @@ import { VirtualClock } from "../../support/virtual-clock.ts";
 const clock = new VirtualClock();
 const pepper = "pepper";
 const unset = { apiKey: undefined, adminKey: undefined, keyPepper: pepper };
-const models = { list: async () => [], find: async () => undefined };
 
 let state: State;
 let authenticator: Authenticator;
-const access = () => localClient(AccessService, createAccessHandlers({ state, models, clock, pepper }));
+const describeChannels = createDescribe({ fleetModels: async () => [], status: () => undefined });
+const access = () => {
+  const channels = { channels: state.channels, describe: describeChannels, clock };
+  return localClient(AccessService, createAccessHandlers({ state, channels, clock, pepper }));
+};
 
 beforeEach(async () => {
   state = await openState("sqlite::memory:", { log: silentLog });
