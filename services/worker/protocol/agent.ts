@@ -48,10 +48,17 @@ export interface SessionOptions {
 
 /** A session, for a prompt or for a conversation. */
 export interface AgentSession {
-  readonly id: string;
-  readonly directory: string;
+  /** This, the directory and the answer change when the session is renewed. */
+  id: string;
+  directory: string;
   /** What session/new answered. */
-  readonly opened: Frame;
+  opened: Frame;
+  /** What it began with. */
+  readonly begin: SessionOptions;
+  /** Whether a prompt was sent to it. */
+  used: boolean;
+  /** What the agent said last that the session has cost, in dollars. */
+  reportedCost: number;
   /** The model that was chosen for it, by the agent's name. */
   model: string | undefined;
 }
@@ -71,6 +78,8 @@ export interface Agent {
   readonly crashed: boolean;
   /** Opens a session for a model. One at a time. Any failure ends the agent. */
   openSession(model: string, options?: SessionOptions): Promise<AgentSession>;
+  /** Another session in place of one that the agent does not know any more. */
+  renewSession(session: AgentSession, model: string): Promise<void>;
   /** Makes sure that a session has this model, where the agent lets one choose. */
   useModel(session: AgentSession, model: string): Promise<void>;
   /** Makes the agent forget a session, and removes its folder. Fails only if the folder cannot be removed. */
@@ -181,7 +190,15 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     }
     await enterMode(connection, opened["sessionId"], opened, profile);
     if (profile.modelAtStart) await confirmModel(connection, opened["sessionId"], opened, model);
-    const session: AgentSession = { id: opened["sessionId"], directory, opened, model: undefined };
+    const session: AgentSession = {
+      id: opened["sessionId"],
+      directory,
+      opened,
+      begin,
+      used: false,
+      reportedCost: 0,
+      model: undefined,
+    };
     await useModel(session, model);
     return session;
   };
@@ -189,6 +206,22 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     if (profile.modelAtStart || session.model === model) return;
     await chooseModel(connection, session.id, session.opened, model, profile.modelRequired === true);
     session.model = model;
+  };
+  /** Opens a session in time. Any failure ends the agent. */
+  const open = async (model: string, begin: SessionOptions): Promise<AgentSession> => {
+    const mark = process.stderrPosition;
+    try {
+      return await within(
+        withComplaints(openSession(model, begin), process, options),
+        config.session_timeout,
+        clock,
+        () => late("open a session", config.session_timeout),
+      );
+    } catch (error) {
+      const failure = parts.ended.aborted ? (parts.ended.reason as DrawbridgeError) : errorOf(error, mark);
+      parts.end(failure);
+      throw failure;
+    }
   };
   return {
     pid: process.pid,
@@ -201,20 +234,12 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     get crashed() {
       return parts.hasCrashed();
     },
-    async openSession(model, begin = {}) {
-      const mark = process.stderrPosition;
-      try {
-        return await within(
-          withComplaints(openSession(model, begin), process, options),
-          config.session_timeout,
-          clock,
-          () => late("open a session", config.session_timeout),
-        );
-      } catch (error) {
-        const failure = parts.ended.aborted ? (parts.ended.reason as DrawbridgeError) : errorOf(error, mark);
-        parts.end(failure);
-        throw failure;
-      }
+    openSession: (model, begin = {}) => open(model, begin),
+    async renewSession(session, model) {
+      const lost = session.directory;
+      const { id, directory, opened, model: chosen } = await open(model, session.begin);
+      Object.assign(session, { id, directory, opened, model: chosen });
+      await removeFolder(lost);
     },
     useModel,
     async closeSession(session) {

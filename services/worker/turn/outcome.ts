@@ -90,9 +90,9 @@ function finishVerdict(stopReason: string, content: boolean): Verdict {
 /** What was used. Absent where nothing is known to have been: no process took the prompt, or it failed before it said or reported anything. */
 function usageFor(result: TurnResult | undefined, verdict: Verdict, facts: AttemptFacts): Usage | undefined {
   if (!result) return undefined;
-  if (result.end.kind === "finished") return usageOf(result.answer, facts.metered);
+  if (result.end.kind === "finished") return usageOf(result, facts.metered);
   if (facts.firstContentAtMs === undefined && verdict.kind === "failed") return undefined;
-  return usageOfCutTurn(result.answer, facts.metered);
+  return usageOfCutTurn(result, facts.metered);
 }
 
 export function outcomeOf(facts: AttemptFacts, verdict: Verdict, result: TurnResult | undefined): Outcome {

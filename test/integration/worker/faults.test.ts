@@ -106,6 +106,14 @@ describe("an agent that fails during a prompt", () => {
     expect(outcome?.end).toBe(End.FAILED_AFTER_CONTENT);
   });
 
+  it("by forgetting its session before content, which goes unnoticed once", async () => {
+    const { text, error } = await worker.prompt({ do: "forget", text: "again " });
+    expect(error?.reason).toBeUndefined();
+    expect(text).toBe("again again again ");
+    const again = await worker.prompt({ do: "forget", always: true });
+    expect(again.error?.reason).toBe("AGENT_ERROR");
+  });
+
   it("and delivers every outcome to the registry", async () => {
     const { attemptId } = await worker.prompt({ do: "die" });
     await until("the outcome is delivered", () => worker.registry.outcomes.get(attemptId));

@@ -21,6 +21,7 @@
 //                   "echo"                  answers with the prompt's text
 //                   "stderr"                writes `message` to standard error, then an answer
 //                   "late"                  an answer, then more updates for the session after it
+//                   "forget"                forgets the session: "Session not found", this time and, with `always`, every time
 //                   "hold_stdout"           starts a grandchild that holds standard output, then exits with `code`
 //   chunks        how many (default 3 for "answer", 0 for faults)
 //   size          characters of a chunk (default 8), or `text`: the chunk itself
@@ -54,6 +55,7 @@ interface Instruction {
   readonly message?: string;
   readonly data?: unknown;
   readonly bytes?: number;
+  readonly always?: boolean;
   readonly notify?: { readonly method: string; readonly params?: Record<string, unknown> };
 }
 
@@ -85,6 +87,7 @@ const sessions = new Map<string, () => void>();
 const permissions = new Map<number, (result: unknown) => void>();
 let sessionCount = 0;
 let requestCount = 1_000;
+let forgotten = false;
 let model = option("models")?.split(",")[0];
 
 function writeRaw(text: string | Uint8Array): Promise<void> {
@@ -220,6 +223,12 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
   async spawn(turn) {
     spawnSurvivor("ignore");
     await say(turn, 3);
+  },
+  async forget(turn) {
+    await say(turn, 0);
+    if (forgotten && !turn.instruction.always) return say(turn, 3);
+    forgotten = true;
+    throw new Failure(-32002, "Session not found");
   },
   async hold_stdout(turn) {
     await say(turn, 0);
