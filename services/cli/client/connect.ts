@@ -1,10 +1,9 @@
 // Typed clients of a running system, through its one public port.
-import { type Client, createClient } from "@connectrpc/connect";
+import { type Client, createClient, type Interceptor } from "@connectrpc/connect";
 import { createConnectTransport } from "@connectrpc/connect-node";
 import { AccessService } from "#gen/drawbridge/v1/access_service";
 import { FleetService } from "#gen/drawbridge/v1/fleet_service";
 import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
-import { bearer } from "../../kit/rpc/client.ts";
 import type { Target } from "./target.ts";
 
 /** Their calls fail with Connect's errors; failures.ts makes sentences of these. */
@@ -30,5 +29,12 @@ export function connect(target: Target, timeoutMs: number): Clients {
     access: createClient(AccessService, transport),
     fleet: createClient(FleetService, transport),
     scheduler: createClient(SchedulerService, transport),
+  };
+}
+
+function bearer(token: string): Interceptor {
+  return (next) => async (request) => {
+    request.header.set("authorization", `Bearer ${token}`);
+    return await next(request);
   };
 }

@@ -1,17 +1,11 @@
 // Typed clients to other processes: one HTTP/2 connection to each address, a token on every call, DrawbridgeErrors, and calls that end
 // when their consumer stops reading.
 import type { DescMethod, DescService } from "@bufbuild/protobuf";
-import {
-  type CallOptions,
-  type Client,
-  ConnectError,
-  createClient,
-  type Interceptor,
-  type Transport,
-} from "@connectrpc/connect";
-import { createConnectTransport, Http2SessionManager } from "@connectrpc/connect-node";
+import type { Client, ConnectError } from "@connectrpc/connect";
+import { Http2SessionManager } from "@connectrpc/connect-node";
 import { LRUCache } from "lru-cache";
 import { asDrawbridgeError, DrawbridgeError, type Reason } from "../errors.ts";
+import { createLeanClient } from "./lean/client.ts";
 
 export interface DialerOptions {
   /** Sent as bearer token with every call; empty: none. */
@@ -31,113 +25,43 @@ export interface Dialer extends AsyncDisposable {
   client<Service extends DescService>(service: Service, address: string, options: ClientOptions): Client<Service>;
 }
 
-interface Connection {
-  readonly transport: Transport;
-  readonly session: Http2SessionManager;
-  readonly clients: Map<DescService, Record<string, unknown>>;
-}
-
 export function createDialer(options: DialerOptions): Dialer {
-  const connections = new LRUCache<string, Connection>({
+  const sessions = new LRUCache<string, Http2SessionManager>({
     max: options.connectionsMax ?? 4096,
-    dispose: ({ session }) => session.abort(),
+    dispose: (session) => session.abort(),
   });
-  const connect = (address: string): Connection => {
-    const known = connections.get(address);
-    if (known) return known;
-    const session = new Http2SessionManager(address, { pingIntervalMs: 10_000, pingTimeoutMs: 5_000 });
-    const transport = createConnectTransport({
-      baseUrl: address,
-      httpVersion: "2",
-      sessionManager: session,
-      useBinaryFormat: true,
-      readMaxBytes: options.messageBytesMax ?? 32 << 20,
-      interceptors: options.token ? [bearer(options.token)] : [],
-    });
-    const connection: Connection = { transport, session, clients: new Map() };
-    connections.set(address, connection);
-    return connection;
+  const connect = (address: string): Http2SessionManager => {
+    let session = sessions.get(address);
+    if (!session) {
+      session = new Http2SessionManager(address, { pingIntervalMs: 10_000, pingTimeoutMs: 5_000 });
+      sessions.set(address, session);
+    }
+    return session;
   };
   return {
-    client: (service, address, { unreachable }) => guard(service, () => stock(service, connect(address)), unreachable),
+    client: (service, address, { unreachable }) =>
+      createLeanClient(service, {
+        session: () => connect(address),
+        token: options.token,
+        messageBytesMax: options.messageBytesMax ?? 32 << 20,
+        toError: (error, signal, method) => domainError(error, signal, unreachable, method),
+      }),
     async [Symbol.asyncDispose]() {
-      connections.clear();
+      sessions.clear();
     },
   };
 }
 
-export function bearer(token: string): Interceptor {
-  return (next) => async (request) => {
-    request.header.set("authorization", `Bearer ${token}`);
-    return await next(request);
-  };
-}
-
-function stock(service: DescService, { transport, clients }: Connection): Record<string, unknown> {
-  let client = clients.get(service);
-  if (!client) {
-    client = createClient(service, transport) as Record<string, unknown>;
-    clients.set(service, client);
-  }
-  return client;
-}
-
-type UnaryCall = (request: unknown, options?: CallOptions) => Promise<unknown>;
-type StreamCall = (request: unknown, options?: CallOptions) => AsyncIterable<unknown>;
-
-function guard<Service extends DescService>(
-  service: Service,
-  current: () => Record<string, unknown>,
-  unreachable: Reason,
-): Client<Service> {
-  const guarded: Record<string, unknown> = {};
-  for (const method of service.methods) {
-    const call = () => current()[method.localName];
-    if (method.methodKind === "unary") guarded[method.localName] = unary(() => call() as UnaryCall, unreachable);
-    if (method.methodKind === "server_streaming") {
-      guarded[method.localName] = serverStreaming(() => call() as StreamCall, method, unreachable);
-    }
-  }
-  return guarded as Client<Service>;
-}
-
-function unary(call: () => UnaryCall, unreachable: Reason): UnaryCall {
-  return async (request, options) => {
-    try {
-      return await call()(request, options);
-    } catch (error) {
-      throw domainError(error, options?.signal, unreachable);
-    }
-  };
-}
-
-/** A `break` out of a Connect stream does not cancel the call at the server; aborting its own controller does. */
-function serverStreaming(call: () => StreamCall, method: DescMethod, unreachable: Reason): StreamCall {
-  return async function* stream(request, options) {
-    const scope = new AbortController();
-    const signal = options?.signal ? AbortSignal.any([options.signal, scope.signal]) : scope.signal;
-    try {
-      yield* call()(request, { ...options, signal });
-    } catch (error) {
-      throw domainError(error, options?.signal, unreachable, method.name);
-    } finally {
-      scope.abort();
-    }
-  };
-}
-
 function domainError(
-  error: unknown,
+  error: ConnectError,
   signal: AbortSignal | undefined,
   unreachable: Reason,
-  method?: string,
+  method: DescMethod,
 ): DrawbridgeError {
-  const found = asDrawbridgeError(ConnectError.from(error), unreachable);
+  const found = asDrawbridgeError(error, unreachable);
   // A reset by the peer reads as "cancelled" too; only our own signal makes it one.
   if (found.reason === "CANCELLED" && !signal?.aborted) {
-    return new DrawbridgeError(unreachable, `The connection broke${method ? ` during ${method}` : ""}.`, {
-      cause: error,
-    });
+    return new DrawbridgeError(unreachable, `The connection broke during ${method.name}.`, { cause: error });
   }
   return found;
 }

@@ -1,5 +1,5 @@
 // What every call to a server passes: a request id, authorization, and one translation of errors.
-import { create } from "@bufbuild/protobuf";
+import { create, type DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type Interceptor } from "@connectrpc/connect";
 import { ErrorInfoSchema } from "#gen/google/rpc/error_details";
 import { asDrawbridgeError, errorDomain, fromConnectError, toConnectError } from "../errors.ts";
@@ -37,19 +37,30 @@ export function authorization(authorize: Authorize): Interceptor {
   };
 }
 
+export interface FailedCall {
+  /** The call's own: what it was aborted by is the answer. */
+  readonly signal: AbortSignal;
+  readonly method: DescMethod;
+  readonly requestId: string | null;
+  readonly log: Log;
+}
+
 /** Domain errors become Connect errors with details; what is not a domain error is a bug: logged in full, sent as "Internal error." */
+export function translateError(error: unknown, { signal, method, requestId, log }: FailedCall): ConnectError {
+  if (signal.aborted && signal.reason instanceof ConnectError) return signal.reason;
+  if (error instanceof ConnectError) return withErrorInfo(error);
+  const domainError = asDrawbridgeError(error);
+  if (domainError.reason === "INTERNAL") {
+    log.error({ err: domainError.cause ?? domainError, method: method.name, request_id: requestId }, "call failed");
+  }
+  return toConnectError(domainError);
+}
+
 export function errorTranslation(log: Log): Interceptor {
   return (next) => async (request) => {
-    const translate = (error: unknown): ConnectError => {
-      if (request.signal.aborted && request.signal.reason instanceof ConnectError) return request.signal.reason;
-      if (error instanceof ConnectError) return withErrorInfo(error);
-      const domainError = asDrawbridgeError(error);
-      if (domainError.reason === "INTERNAL") {
-        const request_id = request.header.get(requestIdHeader);
-        log.error({ err: domainError.cause ?? domainError, method: request.method.name, request_id }, "call failed");
-      }
-      return toConnectError(domainError);
-    };
+    const { signal, method, header } = request;
+    const translate = (error: unknown) =>
+      translateError(error, { signal, method, requestId: header.get(requestIdHeader), log });
     try {
       const response = await next(request);
       if (!response.stream) return response;
@@ -71,7 +82,9 @@ async function* translated<T>(messages: AsyncIterable<T>, translate: (error: unk
 /** Errors of the protocol and of validation get a reason too, so that clients have one thing to look at. */
 function withErrorInfo(error: ConnectError): ConnectError {
   if (error.code === Code.Canceled || error.findDetails(ErrorInfoSchema).length > 0) return error;
-  const { reason } = fromConnectError(error);
+  // The transport says so of a message that is too large.
+  const fallback = error.code === Code.ResourceExhausted ? "INVALID_ARGUMENT" : "INTERNAL";
+  const { reason } = fromConnectError(error, fallback);
   error.details.push({ desc: ErrorInfoSchema, value: create(ErrorInfoSchema, { reason, domain: errorDomain }) });
   return error;
 }

@@ -15,6 +15,7 @@ import { asDrawbridgeError, DrawbridgeError } from "../errors.ts";
 import type { Log } from "../log.ts";
 import { createHealthService } from "./health.ts";
 import { authorization, type Authorize, errorTranslation, requestIds } from "./interceptors.ts";
+import { createLeanServer, type LeanServer } from "./lean/server.ts";
 import { createProtocolMux } from "./protocol-mux.ts";
 import { createReflectionService } from "./reflection.ts";
 
@@ -102,6 +103,17 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
     adapter,
   );
   const http2 = createHttp2Server({ settings: { maxConcurrentStreams: limits.streamsPerConnectionMax } }, adapter);
+  putBefore(
+    http2,
+    createLeanServer({
+      services: options.services,
+      authorize: options.authorize,
+      log: options.log,
+      messageBytesMax: limits.messageBytesMax,
+      receiveTimeoutMs: limits.requestTimeoutMs,
+      shutdown: (method) => (isWatch(method) ? stopping.closing : stopping.shutdown).signal,
+    }),
+  );
   const app = await startPlainRoutes(options, limits, http1, plain);
   const mux = createProtocolMux({ http1, http2, helloTimeoutMs: limits.headersTimeoutMs });
   await listen(mux, options.listen);
@@ -109,6 +121,16 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
   const close = closer({ mux, http1, http2, app, ...stopping });
   return { address: `http://${host}:${port}`, close, [Symbol.asyncDispose]: () => close(0) };
+}
+
+/** Streams that `first` does not take go on as if it was not there. */
+function putBefore(http2: Http2Server, first: LeanServer): void {
+  const rest = http2.listeners("stream") as ((...stream: unknown[]) => void)[];
+  http2.removeAllListeners("stream");
+  http2.on("stream", (stream, headers, flags, rawHeaders) => {
+    if (first(stream, headers)) return;
+    for (const listener of rest) listener.call(http2, stream, headers, flags, rawHeaders);
+  });
 }
 
 /** What calls are aborted by when the server stops. */
