@@ -287,7 +287,7 @@ describe("a client of a broken server", () => {
     const frames = Buffer.concat([answer, answer, writeEnvelope(2, Buffer.from("{}"))]);
     const server = createServer();
     let calls = 0;
-    server.on("stream", async (stream: ServerHttp2Stream) => {
+    const trickle = async (stream: ServerHttp2Stream) => {
       stream.respond(head);
       for (let at = 0; at < frames.length; ) {
         const to = Math.min(frames.length, at + 1 + Math.floor(random() * 7));
@@ -298,7 +298,8 @@ describe("a client of a broken server", () => {
       calls += 1;
       if (calls % 3 === 0) stream.session?.close();
       if (calls % 5 === 0) stream.once("close", () => stream.session?.destroy());
-    });
+    };
+    server.on("stream", (stream: ServerHttp2Stream) => void trickle(stream));
     const client = lean(await listen(server));
     for (let i = 0; i < 30; i++) {
       const tokens: bigint[] = [];
