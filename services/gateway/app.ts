@@ -8,6 +8,7 @@ import type { WorkerCalls } from "../client/fleet-client.ts";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
 import type { Random } from "../kit/random.ts";
+import type { IncomingCall } from "../kit/rpc/interceptors.ts";
 import type { State } from "../state/state.ts";
 import { authorizeAdmin } from "./access/admin.ts";
 import { createAdmissions } from "./access/admit.ts";
@@ -15,6 +16,7 @@ import { createAuthenticator } from "./access/authenticate.ts";
 import { createCatalogue } from "./access/catalogue.ts";
 import { createAccessHandlers } from "./access/handlers.ts";
 import { createHolds } from "./access/holds.ts";
+import { leastRole } from "./access/roles.ts";
 import { createSettler } from "./access/settle.ts";
 import { keepSweeping } from "./access/sweep.ts";
 import { createDescribe } from "./channels/describe.ts";
@@ -39,8 +41,8 @@ export interface GatewayApp extends AsyncDisposable {
   readonly access: ServiceImpl<typeof AccessService>;
   /** Adds the OpenAI-compatible API, probes and metrics. */
   routes(http: FastifyInstance): void;
-  /** Throws unless the header carries an admin key. */
-  authorizeAdmin(authorization: string | undefined): Promise<void>;
+  /** Throws unless the call carries an admin key whose role suffices. */
+  authorizeAdmin(call: IncomingCall): Promise<void>;
   /** Brings the configured tiers and prices into the store, and begins to renew and sweep holds. */
   start(): Promise<void>;
   /** From now on new requests are refused; those in flight finish. */
@@ -90,7 +92,10 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         config,
         draining: () => draining,
       }),
-    authorizeAdmin: (authorization) => authorizeAdmin(state.access, authorization, pepper),
+    async authorizeAdmin({ service, method, header }) {
+      const authorization = header.get("authorization") ?? undefined;
+      await authorizeAdmin({ access: state.access, authorization, pepper, role: leastRole(service, method) });
+    },
     async start() {
       for (const tier of config.tiers) await state.access.setTier(tier);
       for (const price of config.prices) await state.access.setPrice(price);

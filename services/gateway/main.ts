@@ -58,7 +58,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
         mount(FleetService, forwardTo(FleetService, fleet)),
         mount(SchedulerService, { explain, listModels }),
       ],
-      authorize: ({ header }) => app.authorizeAdmin(header.get("authorization") ?? undefined),
+      authorize: (call) => app.authorizeAdmin(call),
       http: (http) => app.routes(http),
       ready: () => true,
       log,

@@ -10,7 +10,15 @@ export function leaseCharge(outcome: Outcome, held: number, available: number): 
   return Math.min(due, held + available);
 }
 
-/** What a user pays, in millionths of a dollar: the cost, as far as the hold, the rest of the quota and the key's budget go. */
-export function holdCharge(cost: number, held: number, available: number, keyRoom: number | undefined): number {
-  return Math.min(cost, held + available, keyRoom ?? Number.MAX_SAFE_INTEGER);
+/**
+ * What a user pays, in millionths of a dollar: the cost, as far as the hold, the rest of the quota and the budgets of user and key go (`budgetRoom`;
+ * undefined: no bound).
+ */
+export function holdCharge(
+  cost: number,
+  held: number,
+  available: number,
+  ...rooms: readonly (number | undefined)[]
+): number {
+  return Math.min(cost, held + available, ...rooms.map((room) => room ?? Number.MAX_SAFE_INTEGER));
 }

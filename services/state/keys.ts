@@ -38,6 +38,7 @@ export function createKeys(prefix: string) {
     userKeys: (id: string) => of("keys", id),
     key: (id: string, keyId: string) => `${of("key", id)}:${keyId}`,
     holds: (id: string) => of("holds", id),
+    keyHolds: (id: string, keyId: string) => `${of("holds", id)}:${keyId}`,
     hold: (id: string, requestId: string) => `${of("hold", id)}:${requestId}`,
     idempotency: (id: string, key: string) => `${of("idempotency", id)}:${key}`,
     usage: (id: string) => of("usage", id),
@@ -49,6 +50,11 @@ export function createKeys(prefix: string) {
     keyHashes: of("hashes", "keys"),
     keyIds: of("ids", "keys"),
     adminKeys: `${prefix}admin-keys`,
+
+    // Redemption codes: one slot.
+    code: (id: string) => `${of("code", "codes")}:${id}`,
+    codeHashes: of("hashes", "codes"),
+    codeIds: of("ids", "codes"),
     tiers: `${prefix}tiers`,
     prices: `${prefix}prices`,
     channels: `${prefix}channels`,

@@ -1,6 +1,11 @@
 // Rate limits as token buckets that refill continuously: pure arithmetic that every implementation of the store shares.
-import type { Tier } from "#gen/drawbridge/v1/access_service";
 import type { LimitStatus } from "./state.ts";
+
+/** Limits of a tier or a key. Absent: there is none. */
+export interface Rates {
+  readonly requestsPerMinute?: bigint | undefined;
+  readonly tokensPerMinute?: bigint | undefined;
+}
 
 /**
  * Levels are counted in 60,000ths: a bucket of n a minute then refills by n a millisecond. So all numbers are whole, and who waits as long as
@@ -15,16 +20,17 @@ export interface Levels {
   readonly at: number;
 }
 
-/** The buckets at `now`: refilled up to a minute's worth. A user without levels has full ones. */
-export function levelsAt(stored: Levels | undefined, tier: Tier, now: number): Levels {
-  const refill = (level: number | undefined, perMinute: bigint) => {
+/** The buckets at `now`: refilled up to a minute's worth. A user without levels has full ones, and what is not limited has no end. */
+export function levelsAt(stored: Levels | undefined, rates: Rates, now: number): Levels {
+  const refill = (level: number | undefined, perMinute: bigint | undefined) => {
+    if (perMinute === undefined) return Number.POSITIVE_INFINITY;
     const capacity = Number(perMinute) * levelUnit;
     if (level === undefined || !stored) return capacity;
     return Math.min(capacity, level + Number(perMinute) * Math.max(0, now - stored.at));
   };
   return {
-    requests: refill(stored?.requests, tier.requestsPerMinute),
-    tokens: refill(stored?.tokens, tier.tokensPerMinute),
+    requests: refill(stored?.requests, rates.requestsPerMinute),
+    tokens: refill(stored?.tokens, rates.tokensPerMinute),
     // Clocks differ a little: a slow one must not turn back the time of the last look, or the same moments would refill twice.
     at: Math.max(now, stored?.at ?? now),
   };
@@ -36,15 +42,17 @@ export function levelsAfter(levels: Levels, tokens: number): Levels {
 }
 
 /** How long until a bucket holds `amount`, in ms; undefined: it never will. */
-export function waitMs(level: number, amount: number, perMinute: bigint): number | undefined {
+export function waitMs(level: number, amount: number, perMinute: bigint | undefined): number | undefined {
+  if (perMinute === undefined) return 0;
   const missing = amount * levelUnit - level;
   if (missing <= 0) return 0;
   return amount > Number(perMinute) ? undefined : Math.ceil(missing / Number(perMinute));
 }
 
 /** What the rate-limit headers say of these levels. */
-export function limitStatus(levels: Levels, tier: Tier): LimitStatus {
-  const status = (level: number, perMinute: bigint) => {
+export function limitStatus(levels: Levels, rates: Rates): LimitStatus {
+  const status = (level: number, perMinute: bigint | undefined) => {
+    if (perMinute === undefined) return unlimited;
     const limit = Number(perMinute);
     return {
       limit,
@@ -53,7 +61,17 @@ export function limitStatus(levels: Levels, tier: Tier): LimitStatus {
     };
   };
   return {
-    requests: status(levels.requests, tier.requestsPerMinute),
-    tokens: status(levels.tokens, tier.tokensPerMinute),
+    requests: status(levels.requests, rates.requestsPerMinute),
+    tokens: status(levels.tokens, rates.tokensPerMinute),
   };
+}
+
+const unlimited = { limit: Number.POSITIVE_INFINITY, remaining: Number.POSITIVE_INFINITY, resetMs: 0 };
+
+/** Of two, for each kind, the one that allows less. */
+export function tighter(one: LimitStatus, other: LimitStatus | undefined): LimitStatus {
+  if (!other) return one;
+  const less = (a: LimitStatus["requests"], b: LimitStatus["requests"]) =>
+    b.remaining < a.remaining || (b.remaining === a.remaining && b.limit < a.limit) ? b : a;
+  return { requests: less(one.requests, other.requests), tokens: less(one.tokens, other.tokens) };
 }

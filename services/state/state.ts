@@ -6,12 +6,25 @@
 // is any other text. "By id" is the order of the ids' UTF-8 bytes. Every operation may be repeated: the same ids give the same result and
 // change nothing more. A refusal that callers decide by is a result; a fault is a DrawbridgeError (STATE_UNAVAILABLE, NOT_FOUND,
 // ALREADY_EXISTS, REVISION_CONFLICT, INVALID_ARGUMENT).
-import type { ApiKey, Channel, Price, QuotaBalance, Tier, User } from "#gen/drawbridge/v1/access_service";
+import type {
+  AdminKey,
+  AdminRole,
+  ApiKey,
+  BudgetWindow,
+  Channel,
+  Price,
+  QuotaBalance,
+  RateLimits,
+  RedemptionCode,
+  Tier,
+  User,
+} from "#gen/drawbridge/v1/access_service";
 import type { Account, AccountSpec, Breaker, Condition, CreditBalance } from "#gen/drawbridge/v1/account";
 import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
 import type { FleetEvent } from "#gen/drawbridge/v1/fleet_service";
 import type { End, Outcome, Usage, UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Worker } from "#gen/drawbridge/v1/worker";
+import type { BudgetTerms } from "./budgets.ts";
 
 export interface State extends AsyncDisposable {
   readonly workers: WorkerDirectory;
@@ -182,7 +195,7 @@ export interface BreakerStore extends Observable {
   compareAndSet(breaker: Breaker): Promise<Breaker | undefined>;
 }
 
-// ---- Access: users, keys, tiers, prices ----------------------------------------------------------------------------------------------
+// ---- Access: users, keys, codes, tiers, prices ----------------------------------------------------------------------------------------------
 
 /** What is stored of an API key. */
 export interface NewApiKey {
@@ -195,28 +208,107 @@ export interface NewApiKey {
   readonly models: readonly string[];
   readonly allowedAddresses: readonly string[];
   readonly budgetMicros: number | undefined;
+  /** Default: all time. */
+  readonly budgetWindow?: BudgetWindow | undefined;
+  readonly limits?: RateLimits | undefined;
   readonly expiresAt: number | undefined;
 }
 
+export interface NewUser {
+  readonly id: string;
+  readonly tier: string;
+  readonly quotaMicros: number;
+  readonly budget?: BudgetTerms | undefined;
+}
+
+/** What is absent stays; what is undefined is taken away. */
+export interface UserChanges {
+  readonly tier?: string;
+  readonly disabled?: boolean;
+  readonly budget?: BudgetTerms | undefined;
+}
+
+/** As UserChanges. */
+export interface KeyChanges {
+  readonly name?: string;
+  readonly models?: readonly string[];
+  readonly allowedAddresses?: readonly string[];
+  readonly budget?: BudgetTerms | undefined;
+  readonly limits?: RateLimits | undefined;
+  readonly expiresAt?: number | undefined;
+}
+
+/** The secret that a key gets instead of its present one. */
+export interface NewSecret {
+  readonly prefix: string;
+  readonly hash: string;
+  /** When the present secret ends. */
+  readonly previousEndsAt: number;
+}
+
+export interface NewAdminKey {
+  readonly id: string;
+  readonly name: string;
+  readonly prefix: string;
+  readonly hash: string;
+  readonly role: AdminRole;
+}
+
+export interface NewCode {
+  readonly id: string;
+  readonly name: string;
+  readonly prefix: string;
+  readonly hash: string;
+  readonly quotaMicros: number;
+  readonly expiresAt: number | undefined;
+}
+
+export type RedeemResult =
+  | { readonly redeemed: true; readonly user: User; readonly quotaMicros: number }
+  | { readonly redeemed: false; readonly refused: "unknown" | "expired" | "used" };
+
+/** Budgets of users and keys are told as of the last request; `budgetNow` brings them to the present. */
 export interface AccessStore extends Observable {
-  /** Creates a user and grants their quota, together. ALREADY_EXISTS. */
-  createUser(user: { id: string; tier: string; quotaMicros: number }, now: number): Promise<User>;
+  /** Creates a user and grants their quota, together. ALREADY_EXISTS, also for the id of a deleted one. */
+  createUser(user: NewUser, now: number): Promise<User>;
+  /** undefined: there is none, or no more. */
   getUser(id: string): Promise<User | undefined>;
+  /** NOT_FOUND. */
+  updateUser(id: string, changes: UserChanges, now: number): Promise<User>;
+  /** Ends a user and revokes all of their keys. Their holds still settle; ledger and balance stay. NOT_FOUND. */
+  deleteUser(id: string, now: number): Promise<void>;
   /** Users by id, after `afterId`. */
   listUsers(afterId: string, limit: number): Promise<User[]>;
   /** Adds quota, once per grantId. NOT_FOUND. */
   grantQuota(userId: string, grantId: string, micros: number, now: number): Promise<User>;
   /** NOT_FOUND (user), ALREADY_EXISTS (id or hash). */
   createKey(key: NewApiKey, now: number): Promise<ApiKey>;
-  /** Whose key has this hash. Callers may cache the answer: a hash never changes its key, and admit checks the key's state again. */
+  /**
+   * Whose key has this hash. Callers may cache the answer for a second: a hash never changes its key, and admit checks the key's state again. A secret
+   * that was rotated out finds its key until its grace is over; that end is then the found key's expiry, unless the key's own is earlier.
+   */
   findKey(hash: string): Promise<ApiKey | undefined>;
   /** Keys by id, after `afterId`; `userId` undefined: everybody's. */
   listKeys(userId: string | undefined, afterId: string, limit: number): Promise<ApiKey[]>;
   /** Ends a key. A revoked one keeps its first time. NOT_FOUND. */
   revokeKey(id: string, now: number): Promise<ApiKey>;
-  /** Remembers the hash of an admin key. */
-  addAdminKey(hash: string, now: number): Promise<void>;
-  isAdminKey(hash: string): Promise<boolean>;
+  /** NOT_FOUND. */
+  updateKey(id: string, changes: KeyChanges, now: number): Promise<ApiKey>;
+  /** Gives a key another secret. One that was rotated out before finds it no more. NOT_FOUND, ALREADY_EXISTS (hash). */
+  rotateKey(id: string, secret: NewSecret, now: number): Promise<ApiKey>;
+  /** Adds an admin key, unless one of this hash is there; the one that is there then. */
+  addAdminKey(key: NewAdminKey, now: number): Promise<AdminKey>;
+  findAdminKey(hash: string): Promise<AdminKey | undefined>;
+  /** Oldest first. */
+  listAdminKeys(): Promise<AdminKey[]>;
+  /** Takes an admin key out. false: it is the last one with the role admin, and stays. NOT_FOUND. */
+  revokeAdminKey(id: string, now: number): Promise<boolean>;
+  /** Adds redemption codes. ALREADY_EXISTS (an id or a hash); then some of them may have been added. */
+  addCodes(codes: readonly NewCode[], now: number): Promise<RedemptionCode[]>;
+  /** Codes by id, after `afterId`. */
+  listCodes(afterId: string, limit: number): Promise<RedemptionCode[]>;
+  /** Grants a user what the code of this hash is worth, once. NOT_FOUND (user). */
+  redeemCode(hash: string, userId: string, now: number): Promise<RedeemResult>;
   /** Whether there is any user or admin key: false only on a first start. */
   initialized(): Promise<boolean>;
   setTier(tier: Tier): Promise<void>;
@@ -236,7 +328,7 @@ export interface AdmitRequest {
   readonly holdMicros: number;
   /** Counted against tokens/min now; corrected when the request settles. */
   readonly tokens: number;
-  /** Limits of the user's tier. */
+  /** Limits of the user's tier, and the budget of users without one of their own. */
   readonly tier: Tier;
   /** The price that the hold freezes, with the tier's ratio; absent: the model has none. */
   readonly price: Price | undefined;
@@ -247,21 +339,36 @@ export interface AdmitRequest {
   readonly now: number;
 }
 
-/** What the rate-limit headers say. Buckets refill continuously: rate/60 a second, up to a minute's worth. A limit of 0 allows nothing. */
+/** What the rate-limit headers say: of user and key the tighter, for each kind. Buckets refill continuously: rate/60 a second, up to a minute's worth. A limit of 0 allows nothing. */
 export interface LimitStatus {
   readonly requests: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
   readonly tokens: { readonly limit: number; readonly remaining: number; readonly resetMs: number };
 }
 
+/** Whose limit: the one that the tier gives its user, or the key's own. */
+export type LimitScope = "user" | "key";
+
 export type AdmitRefusal =
   /** The key is unknown, revoked or expired, or its user is gone. */
   | { readonly reason: "UNAUTHENTICATED" }
+  /** The user is disabled. */
+  | { readonly reason: "PERMISSION_DENIED" }
   | { readonly reason: "MODEL_NOT_ALLOWED" }
-  /** `retryAfterMs` until it fits; absent: it never will (more tokens than a minute's worth). */
-  | { readonly reason: "REQUESTS_LIMITED" | "TOKENS_LIMITED"; readonly retryAfterMs: number | undefined }
-  | { readonly reason: "CONCURRENCY_LIMITED" }
-  /** `scope` says whose money is short. */
-  | { readonly reason: "INSUFFICIENT_QUOTA"; readonly scope: "user" | "key"; readonly availableMicros: number }
+  /** `scope` and `limit` say which limit. `retryAfterMs` until it fits; absent: it never will (more tokens than a minute's worth). */
+  | {
+      readonly reason: "REQUESTS_LIMITED" | "TOKENS_LIMITED";
+      readonly scope: LimitScope;
+      readonly limit: number;
+      readonly retryAfterMs: number | undefined;
+    }
+  | { readonly reason: "CONCURRENCY_LIMITED"; readonly scope: LimitScope; readonly limit: number }
+  /** `scope` says whose money is short: the user's quota, the user's budget, or the key's; `resetsAt`, when a budget begins anew. */
+  | {
+      readonly reason: "INSUFFICIENT_QUOTA";
+      readonly scope: "user" | "user_budget" | "key";
+      readonly availableMicros: number;
+      readonly resetsAt: number | undefined;
+    }
   /** The key was used before: with another body, by a request that runs, or by one that was billed. */
   | {
       readonly reason: "IDEMPOTENCY_CONFLICT";
@@ -310,9 +417,10 @@ export interface UsageQuery {
 
 export interface Ledger extends Observable {
   /**
-   * One decision: the key is good and may use the model, requests/min, tokens/min and concurrency have room, quota and budget cover the
-   * hold; then all of it is taken, or nothing. They are looked at in this order, after the idempotency key, and the first that says no is the
-   * refusal. Concurrency is the number of the user's open holds that have not expired. A repeated requestId whose hold is open is admitted again
+   * One decision: the key is good and may use the model, requests/min, tokens/min and concurrency of user and key have room, the user's quota and
+   * budget and the key's budget cover the hold; then all of it is taken, or nothing. They are looked at in this order, of each the user's first, after
+   * the idempotency key, and the first that says no is the refusal. Concurrency is the number of open holds that have not expired: the user's, and,
+   * for a key that has a limit, the key's own since it has one. A repeated requestId whose hold is open is admitted again
    * and takes nothing more; one that is settled is ALREADY_EXISTS. A request is known by its user and its id together.
    *
    * An idempotency key belongs to its user: "running" while the hold of its request is open, "billed" once that settled as END_FINISHED or
@@ -326,13 +434,16 @@ export interface Ledger extends Observable {
    */
   settle(request: SettleRequest): Promise<{ readonly settled: boolean; readonly entry: UsageEntry } | undefined>;
   /** Moves the expiry of holds that are open; others are skipped. */
-  renew(holds: readonly { readonly userId: string; readonly requestId: string }[], expiresAt: number): Promise<void>;
+  renew(
+    holds: readonly { readonly userId: string; readonly requestId: string; readonly keyId: string }[],
+    expiresAt: number,
+  ): Promise<void>;
   /** Open holds whose expiry is at or before `now`, oldest first. */
   expired(now: number, limit: number): Promise<HoldRecord[]>;
   /** An open hold. */
   hold(userId: string, requestId: string): Promise<HoldRecord | undefined>;
-  /** Limits as they stand, taking nothing. */
-  limits(userId: string, tier: Tier, now: number): Promise<LimitStatus>;
+  /** Limits as they stand, taking nothing: the user's, or of user and key the tighter. */
+  limits(userId: string, tier: Tier, now: number, keyId?: string): Promise<LimitStatus>;
   quota(userId: string): Promise<QuotaBalance | undefined>;
   /** Entries with since ≤ at < until, newest first: by time, then by request and user. INVALID_ARGUMENT: a token of somebody else's. */
   usage(query: UsageQuery): Promise<{ readonly entries: UsageEntry[]; readonly nextPageToken: string }>;

@@ -4,22 +4,108 @@
 // @generated from file drawbridge/v1/access_service.proto (package drawbridge.v1, syntax proto3)
 /* eslint-disable */
 
-import type { GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
-import { fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
+import type { GenEnum, GenFile, GenMessage, GenService } from "@bufbuild/protobuf/codegenv2";
+import { enumDesc, fileDesc, messageDesc, serviceDesc } from "@bufbuild/protobuf/codegenv2";
 import { file_buf_validate_validate } from "@bufbuild/protovalidate/gen/buf/validate/validate_pb.js";
 import type { ChannelSpec, ChannelStatus } from "./channel_pb.ts";
 import { file_drawbridge_v1_channel } from "./channel_pb.ts";
+import type { Priority } from "./scheduler_service_pb.ts";
+import { file_drawbridge_v1_scheduler_service } from "./scheduler_service_pb.ts";
 import type { UsageEntry } from "./usage_pb.ts";
 import { file_drawbridge_v1_usage } from "./usage_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
-import type { Message } from "@bufbuild/protobuf";
+import type { Duration, FieldMask, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file drawbridge/v1/access_service.proto.
  */
 export const file_drawbridge_v1_access_service: GenFile = /*@__PURE__*/
-  fileDesc("CiJkcmF3YnJpZGdlL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIk8KDFF1b3RhQmFsYW5jZRIPCgdncmFudGVkGAEgASgDEhEKCWF2YWlsYWJsZRgCIAEoAxIMCgRoZWxkGAMgASgDEg0KBXNwZW50GAQgASgDInwKBFVzZXISCgoCaWQYASABKAkSDAoEdGllchgCIAEoCRIqCgVxdW90YRgDIAEoCzIbLmRyYXdicmlkZ2UudjEuUXVvdGFCYWxhbmNlEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIn8KEUNyZWF0ZVVzZXJSZXF1ZXN0EisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhUKBHRpZXIYAiABKAlCB7pIBHICGEASJgoMcXVvdGFfbWljcm9zGAMgASgDQhC6SA0iCxj/////////DygAIjcKEkNyZWF0ZVVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIigKDkdldFVzZXJSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjQKD0dldFVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIk8KEExpc3RVc2Vyc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEIlAKEUxpc3RVc2Vyc1Jlc3BvbnNlEiIKBXVzZXJzGAEgAygLMhMuZHJhd2JyaWRnZS52MS5Vc2VyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ0ChFHcmFudFF1b3RhUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABGIABEiYKDHF1b3RhX21pY3JvcxgCIAEoA0IQukgNIgsY/////////w8gABIaCghncmFudF9pZBgDIAEoCUIIukgFcgMYgAEiNwoSR3JhbnRRdW90YVJlc3BvbnNlEiEKBHVzZXIYASABKAsyEy5kcmF3YnJpZGdlLnYxLlVzZXIiwgIKBkFwaUtleRIKCgJpZBgBIAEoCRIPCgd1c2VyX2lkGAIgASgJEgwKBG5hbWUYAyABKAkSDgoGcHJlZml4GAQgASgJEg4KBm1vZGVscxgFIAMoCRIZChFhbGxvd2VkX2FkZHJlc3NlcxgGIAMoCRIaCg1idWRnZXRfbWljcm9zGAcgASgDSACIAQESFAoMc3BlbnRfbWljcm9zGAggASgDEi4KCmV4cGlyZXNfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wQhAKDl9idWRnZXRfbWljcm9zIowCChNDcmVhdGVBcGlLZXlSZXF1ZXN0EhsKB3VzZXJfaWQYASABKAlCCrpIB3IFEAEYgAESFgoEbmFtZRgCIAEoCUIIukgFcgMYgAESIgoGbW9kZWxzGAMgAygJQhK6SA+SAQwQgAIiB3IFEAEYgAISLAoRYWxsb3dlZF9hZGRyZXNzZXMYBCADKAlCEbpIDpIBCxCAAiIGcgQQARhAEiwKDWJ1ZGdldF9taWNyb3MYBSABKANCELpIDSILGP////////8PKABIAIgBARIuCgpleHBpcmVzX2F0GAYgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIQCg5fYnVkZ2V0X21pY3JvcyJPChRDcmVhdGVBcGlLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleRITCgZzZWNyZXQYAiABKAlCA4ABASJsChJMaXN0QXBpS2V5c1JlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgMYgAESHQoJcGFnZV9zaXplGAIgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAyABKAlCCLpIBXIDGIAEIlMKE0xpc3RBcGlLZXlzUmVzcG9uc2USIwoEa2V5cxgBIAMoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5EhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSItChNSZXZva2VBcGlLZXlSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjoKFFJldm9rZUFwaUtleVJlc3BvbnNlEiIKA2tleRgBIAEoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5Ir0BCgRUaWVyEhcKBG5hbWUYASABKAlCCbpIBnIEEAEYQBIqChNyZXF1ZXN0c19wZXJfbWludXRlGAIgASgDQg26SAoiCBiAlOvcAygAEikKEXRva2Vuc19wZXJfbWludXRlGAMgASgDQg66SAsiCRiAoJSljR0oABIgCgtjb25jdXJyZW5jeRgEIAEoA0ILukgIIgYYwIQ9KAASIwoOcmF0aW9fcGVybWlsbGUYBSABKANCC7pICCIGGMCEPSgAIhIKEExpc3RUaWVyc1JlcXVlc3QiNwoRTGlzdFRpZXJzUmVzcG9uc2USIgoFdGllcnMYASADKAsyEy5kcmF3YnJpZGdlLnYxLlRpZXIiOwoOU2V0VGllclJlcXVlc3QSKQoEdGllchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVGllckIGukgDyAEBIjQKD1NldFRpZXJSZXNwb25zZRIhCgR0aWVyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5UaWVyIpECCgVQcmljZRIZCgVtb2RlbBgBIAEoCUIKukgHcgUQARiAAhIwChhpbnB1dF9taWNyb3NfcGVyX21pbGxpb24YAiABKANCDrpICyIJGICglKWNHSgAEjEKGW91dHB1dF9taWNyb3NfcGVyX21pbGxpb24YAyABKANCDrpICyIJGICglKWNHSgAEjwKH2NhY2hlZF9pbnB1dF9taWNyb3NfcGVyX21pbGxpb24YBCABKANCDrpICyIJGICglKWNHSgASACIAQESJgoOcmVxdWVzdF9taWNyb3MYBSABKANCDrpICyIJGICglKWNHSgAQiIKIF9jYWNoZWRfaW5wdXRfbWljcm9zX3Blcl9taWxsaW9uIhMKEUxpc3RQcmljZXNSZXF1ZXN0IjoKEkxpc3RQcmljZXNSZXNwb25zZRIkCgZwcmljZXMYASADKAsyFC5kcmF3YnJpZGdlLnYxLlByaWNlIj4KD1NldFByaWNlUmVxdWVzdBIrCgVwcmljZRgBIAEoCzIULmRyYXdicmlkZ2UudjEuUHJpY2VCBrpIA8gBASI3ChBTZXRQcmljZVJlc3BvbnNlEiMKBXByaWNlGAEgASgLMhQuZHJhd2JyaWRnZS52MS5QcmljZSKVAgoHQ2hhbm5lbBIKCgJpZBgBIAEoCRIMCgRraW5kGAIgASgJEhAKCHByaW9yaXR5GAMgASgFEg4KBndlaWdodBgEIAEoBRIOCgZtb2RlbHMYBSADKAkSKAoEc3BlYxgGIAEoCzIaLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFNwZWMSLAoGc3RhdHVzGAcgASgLMhwuZHJhd2JyaWRnZS52MS5DaGFubmVsU3RhdHVzEhAKCGRpc2FibGVkGAggASgIEhIKCm1hbmFnZWRfYnkYCSABKAkSEAoIcmV2aXNpb24YCiABKAMSLgoKY3JlYXRlZF9hdBgLIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXAiSAoUQ3JlYXRlQ2hhbm5lbFJlcXVlc3QSMAoEc3BlYxgBIAEoCzIaLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFNwZWNCBrpIA8gBASJAChVDcmVhdGVDaGFubmVsUmVzcG9uc2USJwoHY2hhbm5lbBgBIAEoCzIWLmRyYXdicmlkZ2UudjEuQ2hhbm5lbCJjChRVcGRhdGVDaGFubmVsUmVxdWVzdBIwCgRzcGVjGAEgASgLMhouZHJhd2JyaWRnZS52MS5DaGFubmVsU3BlY0IGukgDyAEBEhkKCHJldmlzaW9uGAIgASgDQge6SAQiAigAIkAKFVVwZGF0ZUNoYW5uZWxSZXNwb25zZRInCgdjaGFubmVsGAEgASgLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIi0KFERlbGV0ZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiFwoVRGVsZXRlQ2hhbm5lbFJlc3BvbnNlIi0KFEVuYWJsZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiQAoVRW5hYmxlQ2hhbm5lbFJlc3BvbnNlEicKB2NoYW5uZWwYASABKAsyFi5kcmF3YnJpZGdlLnYxLkNoYW5uZWwiLgoVRGlzYWJsZUNoYW5uZWxSZXF1ZXN0EhUKAmlkGAEgASgJQgm6SAZyBBABGEAiQQoWRGlzYWJsZUNoYW5uZWxSZXNwb25zZRInCgdjaGFubmVsGAEgASgLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIhUKE0xpc3RDaGFubmVsc1JlcXVlc3QiQAoUTGlzdENoYW5uZWxzUmVzcG9uc2USKAoIY2hhbm5lbHMYASADKAsyFi5kcmF3YnJpZGdlLnYxLkNoYW5uZWwi8wEKEExpc3RVc2FnZVJlcXVlc3QSGQoHdXNlcl9pZBgBIAEoCUIIukgFcgMYgAESGAoGa2V5X2lkGAIgASgJQgi6SAVyAxiAARIXCgVtb2RlbBgDIAEoCUIIukgFcgMYgAISKQoFc2luY2UYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEikKBXVudGlsGAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIdCglwYWdlX3NpemUYBiABKAVCCrpIBxoFGOgHKAASHAoKcGFnZV90b2tlbhgHIAEoCUIIukgFcgMYgAQiWAoRTGlzdFVzYWdlUmVzcG9uc2USKgoHZW50cmllcxgBIAMoCzIZLmRyYXdicmlkZ2UudjEuVXNhZ2VFbnRyeRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkyrAwKDUFjY2Vzc1NlcnZpY2USUQoKQ3JlYXRlVXNlchIgLmRyYXdicmlkZ2UudjEuQ3JlYXRlVXNlclJlcXVlc3QaIS5kcmF3YnJpZGdlLnYxLkNyZWF0ZVVzZXJSZXNwb25zZRJNCgdHZXRVc2VyEh0uZHJhd2JyaWRnZS52MS5HZXRVc2VyUmVxdWVzdBoeLmRyYXdicmlkZ2UudjEuR2V0VXNlclJlc3BvbnNlIgOQAgESUwoJTGlzdFVzZXJzEh8uZHJhd2JyaWRnZS52MS5MaXN0VXNlcnNSZXF1ZXN0GiAuZHJhd2JyaWRnZS52MS5MaXN0VXNlcnNSZXNwb25zZSIDkAIBElEKCkdyYW50UXVvdGESIC5kcmF3YnJpZGdlLnYxLkdyYW50UXVvdGFSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5HcmFudFF1b3RhUmVzcG9uc2USVwoMQ3JlYXRlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXNwb25zZRJZCgtMaXN0QXBpS2V5cxIhLmRyYXdicmlkZ2UudjEuTGlzdEFwaUtleXNSZXF1ZXN0GiIuZHJhd2JyaWRnZS52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIgOQAgESVwoMUmV2b2tlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXNwb25zZRJTCglMaXN0VGllcnMSHy5kcmF3YnJpZGdlLnYxLkxpc3RUaWVyc1JlcXVlc3QaIC5kcmF3YnJpZGdlLnYxLkxpc3RUaWVyc1Jlc3BvbnNlIgOQAgESSAoHU2V0VGllchIdLmRyYXdicmlkZ2UudjEuU2V0VGllclJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLlNldFRpZXJSZXNwb25zZRJWCgpMaXN0UHJpY2VzEiAuZHJhd2JyaWRnZS52MS5MaXN0UHJpY2VzUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuTGlzdFByaWNlc1Jlc3BvbnNlIgOQAgESSwoIU2V0UHJpY2USHi5kcmF3YnJpZGdlLnYxLlNldFByaWNlUmVxdWVzdBofLmRyYXdicmlkZ2UudjEuU2V0UHJpY2VSZXNwb25zZRJcCgxMaXN0Q2hhbm5lbHMSIi5kcmF3YnJpZGdlLnYxLkxpc3RDaGFubmVsc1JlcXVlc3QaIy5kcmF3YnJpZGdlLnYxLkxpc3RDaGFubmVsc1Jlc3BvbnNlIgOQAgESWgoNQ3JlYXRlQ2hhbm5lbBIjLmRyYXdicmlkZ2UudjEuQ3JlYXRlQ2hhbm5lbFJlcXVlc3QaJC5kcmF3YnJpZGdlLnYxLkNyZWF0ZUNoYW5uZWxSZXNwb25zZRJaCg1VcGRhdGVDaGFubmVsEiMuZHJhd2JyaWRnZS52MS5VcGRhdGVDaGFubmVsUmVxdWVzdBokLmRyYXdicmlkZ2UudjEuVXBkYXRlQ2hhbm5lbFJlc3BvbnNlEloKDURlbGV0ZUNoYW5uZWwSIy5kcmF3YnJpZGdlLnYxLkRlbGV0ZUNoYW5uZWxSZXF1ZXN0GiQuZHJhd2JyaWRnZS52MS5EZWxldGVDaGFubmVsUmVzcG9uc2USWgoNRW5hYmxlQ2hhbm5lbBIjLmRyYXdicmlkZ2UudjEuRW5hYmxlQ2hhbm5lbFJlcXVlc3QaJC5kcmF3YnJpZGdlLnYxLkVuYWJsZUNoYW5uZWxSZXNwb25zZRJdCg5EaXNhYmxlQ2hhbm5lbBIkLmRyYXdicmlkZ2UudjEuRGlzYWJsZUNoYW5uZWxSZXF1ZXN0GiUuZHJhd2JyaWRnZS52MS5EaXNhYmxlQ2hhbm5lbFJlc3BvbnNlElMKCUxpc3RVc2FnZRIfLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdFVzYWdlUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_channel, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("CiJkcmF3YnJpZGdlL3YxL2FjY2Vzc19zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIrsBCgZCdWRnZXQSIAoGbWljcm9zGAEgASgDQhC6SA0iCxj/////////DygAEjUKBndpbmRvdxgCIAEoDjIbLmRyYXdicmlkZ2UudjEuQnVkZ2V0V2luZG93Qgi6SAWCAQIQARIUCgxzcGVudF9taWNyb3MYAyABKAMSEwoLaGVsZF9taWNyb3MYBCABKAMSLQoJcmVzZXRzX2F0GAUgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCLSAQoKUmF0ZUxpbWl0cxIvChNyZXF1ZXN0c19wZXJfbWludXRlGAEgASgDQg26SAoiCBiAlOvcAygASACIAQESLgoRdG9rZW5zX3Blcl9taW51dGUYAiABKANCDrpICyIJGICglKWNHSgASAGIAQESJQoLY29uY3VycmVuY3kYAyABKANCC7pICCIGGMCEPSgASAKIAQFCFgoUX3JlcXVlc3RzX3Blcl9taW51dGVCFAoSX3Rva2Vuc19wZXJfbWludXRlQg4KDF9jb25jdXJyZW5jeSJPCgxRdW90YUJhbGFuY2USDwoHZ3JhbnRlZBgBIAEoAxIRCglhdmFpbGFibGUYAiABKAMSDAoEaGVsZBgDIAEoAxINCgVzcGVudBgEIAEoAyK1AQoEVXNlchIKCgJpZBgBIAEoCRIMCgR0aWVyGAIgASgJEioKBXF1b3RhGAMgASgLMhsuZHJhd2JyaWRnZS52MS5RdW90YUJhbGFuY2USLgoKY3JlYXRlZF9hdBgEIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASEAoIZGlzYWJsZWQYBSABKAgSJQoGYnVkZ2V0GAYgASgLMhUuZHJhd2JyaWRnZS52MS5CdWRnZXQipgEKEUNyZWF0ZVVzZXJSZXF1ZXN0EisKAmlkGAEgASgJQh+6SBxyGhABGIABMhNeW15ceDAwLVx4MWZceDdmXSskEhUKBHRpZXIYAiABKAlCB7pIBHICGEASJgoMcXVvdGFfbWljcm9zGAMgASgDQhC6SA0iCxj/////////DygAEiUKBmJ1ZGdldBgEIAEoCzIVLmRyYXdicmlkZ2UudjEuQnVkZ2V0IjcKEkNyZWF0ZVVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIigKDkdldFVzZXJSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIjQKD0dldFVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIk8KEExpc3RVc2Vyc1JlcXVlc3QSHQoJcGFnZV9zaXplGAEgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YAiABKAlCCLpIBXIDGIAEIlAKEUxpc3RVc2Vyc1Jlc3BvbnNlEiIKBXVzZXJzGAEgAygLMhMuZHJhd2JyaWRnZS52MS5Vc2VyEhcKD25leHRfcGFnZV90b2tlbhgCIAEoCSJ0ChFHcmFudFF1b3RhUmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABGIABEiYKDHF1b3RhX21pY3JvcxgCIAEoA0IQukgNIgsY/////////w8gABIaCghncmFudF9pZBgDIAEoCUIIukgFcgMYgAEiNwoSR3JhbnRRdW90YVJlc3BvbnNlEiEKBHVzZXIYASABKAsyEy5kcmF3YnJpZGdlLnYxLlVzZXIidwoRVXBkYXRlVXNlclJlcXVlc3QSKQoEdXNlchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVXNlckIGukgDyAEBEjcKC3VwZGF0ZV9tYXNrGAIgASgLMhouZ29vZ2xlLnByb3RvYnVmLkZpZWxkTWFza0IGukgDyAEBIjcKElVwZGF0ZVVzZXJSZXNwb25zZRIhCgR1c2VyGAEgASgLMhMuZHJhd2JyaWRnZS52MS5Vc2VyIisKEURlbGV0ZVVzZXJSZXF1ZXN0EhYKAmlkGAEgASgJQgq6SAdyBRABGIABIhQKEkRlbGV0ZVVzZXJSZXNwb25zZSL7AwoGQXBpS2V5EgoKAmlkGAEgASgJEg8KB3VzZXJfaWQYAiABKAkSFgoEbmFtZRgDIAEoCUIIukgFcgMYgAESDgoGcHJlZml4GAQgASgJEiIKBm1vZGVscxgFIAMoCUISukgPkgEMEIACIgdyBRABGIACEiwKEWFsbG93ZWRfYWRkcmVzc2VzGAYgAygJQhG6SA6SAQsQgAIiBnIEEAEYQBIaCg1idWRnZXRfbWljcm9zGAcgASgDSACIAQESFAoMc3BlbnRfbWljcm9zGAggASgDEi4KCmV4cGlyZXNfYXQYCSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCnJldm9rZWRfYXQYCiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEiUKBmJ1ZGdldBgMIAEoCzIVLmRyYXdicmlkZ2UudjEuQnVkZ2V0EikKBmxpbWl0cxgNIAEoCzIZLmRyYXdicmlkZ2UudjEuUmF0ZUxpbWl0cxI0ChBwcmV2aW91c19lbmRzX2F0GA4gASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcEIQCg5fYnVkZ2V0X21pY3JvcyL1AgoTQ3JlYXRlQXBpS2V5UmVxdWVzdBIbCgd1c2VyX2lkGAEgASgJQgq6SAdyBRABGIABEhYKBG5hbWUYAiABKAlCCLpIBXIDGIABEiIKBm1vZGVscxgDIAMoCUISukgPkgEMEIACIgdyBRABGIACEiwKEWFsbG93ZWRfYWRkcmVzc2VzGAQgAygJQhG6SA6SAQsQgAIiBnIEEAEYQBIsCg1idWRnZXRfbWljcm9zGAUgASgDQhC6SA0iCxj/////////DygASACIAQESLgoKZXhwaXJlc19hdBgGIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASPAoNYnVkZ2V0X3dpbmRvdxgHIAEoDjIbLmRyYXdicmlkZ2UudjEuQnVkZ2V0V2luZG93Qgi6SAWCAQIQARIpCgZsaW1pdHMYCCABKAsyGS5kcmF3YnJpZGdlLnYxLlJhdGVMaW1pdHNCEAoOX2J1ZGdldF9taWNyb3MiTwoUQ3JlYXRlQXBpS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUuZHJhd2JyaWRnZS52MS5BcGlLZXkSEwoGc2VjcmV0GAIgASgJQgOAAQEibAoSTGlzdEFwaUtleXNSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDGIABEh0KCXBhZ2Vfc2l6ZRgCIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAMgASgJQgi6SAVyAxiABCJTChNMaXN0QXBpS2V5c1Jlc3BvbnNlEiMKBGtleXMYASADKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleRIXCg9uZXh0X3BhZ2VfdG9rZW4YAiABKAkiLQoTUmV2b2tlQXBpS2V5UmVxdWVzdBIWCgJpZBgBIAEoCUIKukgHcgUQARiAASI6ChRSZXZva2VBcGlLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleSJ6ChNVcGRhdGVBcGlLZXlSZXF1ZXN0EioKA2tleRgBIAEoCzIVLmRyYXdicmlkZ2UudjEuQXBpS2V5Qga6SAPIAQESNwoLdXBkYXRlX21hc2sYAiABKAsyGi5nb29nbGUucHJvdG9idWYuRmllbGRNYXNrQga6SAPIAQEiOgoUVXBkYXRlQXBpS2V5UmVzcG9uc2USIgoDa2V5GAEgASgLMhUuZHJhd2JyaWRnZS52MS5BcGlLZXkiVwoTUm90YXRlQXBpS2V5UmVxdWVzdBIWCgJpZBgBIAEoCUIKukgHcgUQARiAARIoCgVncmFjZRgCIAEoCzIZLmdvb2dsZS5wcm90b2J1Zi5EdXJhdGlvbiJPChRSb3RhdGVBcGlLZXlSZXNwb25zZRIiCgNrZXkYASABKAsyFS5kcmF3YnJpZGdlLnYxLkFwaUtleRITCgZzZWNyZXQYAiABKAlCA4ABASKMAQoIQWRtaW5LZXkSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZwcmVmaXgYAyABKAkSJgoEcm9sZRgEIAEoDjIYLmRyYXdicmlkZ2UudjEuQWRtaW5Sb2xlEi4KCmNyZWF0ZWRfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wImMKFUNyZWF0ZUFkbWluS2V5UmVxdWVzdBIWCgRuYW1lGAEgASgJQgi6SAVyAxiAARIyCgRyb2xlGAIgASgOMhguZHJhd2JyaWRnZS52MS5BZG1pblJvbGVCCrpIB4IBBBABIAAiUwoWQ3JlYXRlQWRtaW5LZXlSZXNwb25zZRIkCgNrZXkYASABKAsyFy5kcmF3YnJpZGdlLnYxLkFkbWluS2V5EhMKBnNlY3JldBgCIAEoCUIDgAEBIhYKFExpc3RBZG1pbktleXNSZXF1ZXN0Ij4KFUxpc3RBZG1pbktleXNSZXNwb25zZRIlCgRrZXlzGAEgAygLMhcuZHJhd2JyaWRnZS52MS5BZG1pbktleSIvChVSZXZva2VBZG1pbktleVJlcXVlc3QSFgoCaWQYASABKAlCCrpIB3IFEAEYgAEiGAoWUmV2b2tlQWRtaW5LZXlSZXNwb25zZSL2AQoOUmVkZW1wdGlvbkNvZGUSCgoCaWQYASABKAkSDAoEbmFtZRgCIAEoCRIOCgZwcmVmaXgYAyABKAkSFAoMcXVvdGFfbWljcm9zGAQgASgDEi4KCmV4cGlyZXNfYXQYBSABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEi4KCmNyZWF0ZWRfYXQYBiABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wEhMKC3JlZGVlbWVkX2J5GAcgASgJEi8KC3JlZGVlbWVkX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCKfAQoSQ3JlYXRlQ29kZXNSZXF1ZXN0EhkKBWNvdW50GAEgASgFQgq6SAcaBRjoBygBEiYKDHF1b3RhX21pY3JvcxgCIAEoA0IQukgNIgsY/////////w8gABIuCgpleHBpcmVzX2F0GAMgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIWCgRuYW1lGAQgASgJQgi6SAVyAxiAASJVChFOZXdSZWRlbXB0aW9uQ29kZRItCgZyZWNvcmQYASABKAsyHS5kcmF3YnJpZGdlLnYxLlJlZGVtcHRpb25Db2RlEhEKBGNvZGUYAiABKAlCA4ABASJGChNDcmVhdGVDb2Rlc1Jlc3BvbnNlEi8KBWNvZGVzGAEgAygLMiAuZHJhd2JyaWRnZS52MS5OZXdSZWRlbXB0aW9uQ29kZSJPChBMaXN0Q29kZXNSZXF1ZXN0Eh0KCXBhZ2Vfc2l6ZRgBIAEoBUIKukgHGgUY6AcoABIcCgpwYWdlX3Rva2VuGAIgASgJQgi6SAVyAxiABCJaChFMaXN0Q29kZXNSZXNwb25zZRIsCgVjb2RlcxgBIAMoCzIdLmRyYXdicmlkZ2UudjEuUmVkZW1wdGlvbkNvZGUSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJIk0KEVJlZGVlbUNvZGVSZXF1ZXN0EhsKBGNvZGUYASABKAlCDYABAbpIB3IFEAEYgAESGwoHdXNlcl9pZBgCIAEoCUIKukgHcgUQARiAASJNChJSZWRlZW1Db2RlUmVzcG9uc2USIQoEdXNlchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVXNlchIUCgxxdW90YV9taWNyb3MYAiABKAMimQIKBFRpZXISFwoEbmFtZRgBIAEoCUIJukgGcgQQARhAEioKE3JlcXVlc3RzX3Blcl9taW51dGUYAiABKANCDbpICiIIGICU69wDKAASKQoRdG9rZW5zX3Blcl9taW51dGUYAyABKANCDrpICyIJGICglKWNHSgAEiAKC2NvbmN1cnJlbmN5GAQgASgDQgu6SAgiBhjAhD0oABIjCg5yYXRpb19wZXJtaWxsZRgFIAEoA0ILukgIIgYYwIQ9KAASMwoIcHJpb3JpdHkYBiABKA4yFy5kcmF3YnJpZGdlLnYxLlByaW9yaXR5Qgi6SAWCAQIQARIlCgZidWRnZXQYByABKAsyFS5kcmF3YnJpZGdlLnYxLkJ1ZGdldCISChBMaXN0VGllcnNSZXF1ZXN0IjcKEUxpc3RUaWVyc1Jlc3BvbnNlEiIKBXRpZXJzGAEgAygLMhMuZHJhd2JyaWRnZS52MS5UaWVyIjsKDlNldFRpZXJSZXF1ZXN0EikKBHRpZXIYASABKAsyEy5kcmF3YnJpZGdlLnYxLlRpZXJCBrpIA8gBASI0Cg9TZXRUaWVyUmVzcG9uc2USIQoEdGllchgBIAEoCzITLmRyYXdicmlkZ2UudjEuVGllciKRAgoFUHJpY2USGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISMAoYaW5wdXRfbWljcm9zX3Blcl9taWxsaW9uGAIgASgDQg66SAsiCRiAoJSljR0oABIxChlvdXRwdXRfbWljcm9zX3Blcl9taWxsaW9uGAMgASgDQg66SAsiCRiAoJSljR0oABI8Ch9jYWNoZWRfaW5wdXRfbWljcm9zX3Blcl9taWxsaW9uGAQgASgDQg66SAsiCRiAoJSljR0oAEgAiAEBEiYKDnJlcXVlc3RfbWljcm9zGAUgASgDQg66SAsiCRiAoJSljR0oAEIiCiBfY2FjaGVkX2lucHV0X21pY3Jvc19wZXJfbWlsbGlvbiITChFMaXN0UHJpY2VzUmVxdWVzdCI6ChJMaXN0UHJpY2VzUmVzcG9uc2USJAoGcHJpY2VzGAEgAygLMhQuZHJhd2JyaWRnZS52MS5QcmljZSI+Cg9TZXRQcmljZVJlcXVlc3QSKwoFcHJpY2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLlByaWNlQga6SAPIAQEiNwoQU2V0UHJpY2VSZXNwb25zZRIjCgVwcmljZRgBIAEoCzIULmRyYXdicmlkZ2UudjEuUHJpY2UilQIKB0NoYW5uZWwSCgoCaWQYASABKAkSDAoEa2luZBgCIAEoCRIQCghwcmlvcml0eRgDIAEoBRIOCgZ3ZWlnaHQYBCABKAUSDgoGbW9kZWxzGAUgAygJEigKBHNwZWMYBiABKAsyGi5kcmF3YnJpZGdlLnYxLkNoYW5uZWxTcGVjEiwKBnN0YXR1cxgHIAEoCzIcLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFN0YXR1cxIQCghkaXNhYmxlZBgIIAEoCBISCgptYW5hZ2VkX2J5GAkgASgJEhAKCHJldmlzaW9uGAogASgDEi4KCmNyZWF0ZWRfYXQYCyABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIkgKFENyZWF0ZUNoYW5uZWxSZXF1ZXN0EjAKBHNwZWMYASABKAsyGi5kcmF3YnJpZGdlLnYxLkNoYW5uZWxTcGVjQga6SAPIAQEiQAoVQ3JlYXRlQ2hhbm5lbFJlc3BvbnNlEicKB2NoYW5uZWwYASABKAsyFi5kcmF3YnJpZGdlLnYxLkNoYW5uZWwiYwoUVXBkYXRlQ2hhbm5lbFJlcXVlc3QSMAoEc3BlYxgBIAEoCzIaLmRyYXdicmlkZ2UudjEuQ2hhbm5lbFNwZWNCBrpIA8gBARIZCghyZXZpc2lvbhgCIAEoA0IHukgEIgIoACJAChVVcGRhdGVDaGFubmVsUmVzcG9uc2USJwoHY2hhbm5lbBgBIAEoCzIWLmRyYXdicmlkZ2UudjEuQ2hhbm5lbCItChREZWxldGVDaGFubmVsUmVxdWVzdBIVCgJpZBgBIAEoCUIJukgGcgQQARhAIhcKFURlbGV0ZUNoYW5uZWxSZXNwb25zZSItChRFbmFibGVDaGFubmVsUmVxdWVzdBIVCgJpZBgBIAEoCUIJukgGcgQQARhAIkAKFUVuYWJsZUNoYW5uZWxSZXNwb25zZRInCgdjaGFubmVsGAEgASgLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIi4KFURpc2FibGVDaGFubmVsUmVxdWVzdBIVCgJpZBgBIAEoCUIJukgGcgQQARhAIkEKFkRpc2FibGVDaGFubmVsUmVzcG9uc2USJwoHY2hhbm5lbBgBIAEoCzIWLmRyYXdicmlkZ2UudjEuQ2hhbm5lbCIVChNMaXN0Q2hhbm5lbHNSZXF1ZXN0IkAKFExpc3RDaGFubmVsc1Jlc3BvbnNlEigKCGNoYW5uZWxzGAEgAygLMhYuZHJhd2JyaWRnZS52MS5DaGFubmVsIvMBChBMaXN0VXNhZ2VSZXF1ZXN0EhkKB3VzZXJfaWQYASABKAlCCLpIBXIDGIABEhgKBmtleV9pZBgCIAEoCUIIukgFcgMYgAESFwoFbW9kZWwYAyABKAlCCLpIBXIDGIACEikKBXNpbmNlGAQgASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcBIpCgV1bnRpbBgFIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASHQoJcGFnZV9zaXplGAYgASgFQgq6SAcaBRjoBygAEhwKCnBhZ2VfdG9rZW4YByABKAlCCLpIBXIDGIAEIlgKEUxpc3RVc2FnZVJlc3BvbnNlEioKB2VudHJpZXMYASADKAsyGS5kcmF3YnJpZGdlLnYxLlVzYWdlRW50cnkSFwoPbmV4dF9wYWdlX3Rva2VuGAIgASgJKo4BCgxCdWRnZXRXaW5kb3cSHQoZQlVER0VUX1dJTkRPV19VTlNQRUNJRklFRBAAEhcKE0JVREdFVF9XSU5ET1dfVE9UQUwQARIVChFCVURHRVRfV0lORE9XX0RBWRACEhYKEkJVREdFVF9XSU5ET1dfV0VFSxADEhcKE0JVREdFVF9XSU5ET1dfTU9OVEgQBCpwCglBZG1pblJvbGUSGgoWQURNSU5fUk9MRV9VTlNQRUNJRklFRBAAEhgKFEFETUlOX1JPTEVfUkVBRF9PTkxZEAESFwoTQURNSU5fUk9MRV9PUEVSQVRPUhACEhQKEEFETUlOX1JPTEVfQURNSU4QAzKhEwoNQWNjZXNzU2VydmljZRJRCgpDcmVhdGVVc2VyEiAuZHJhd2JyaWRnZS52MS5DcmVhdGVVc2VyUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuQ3JlYXRlVXNlclJlc3BvbnNlEk0KB0dldFVzZXISHS5kcmF3YnJpZGdlLnYxLkdldFVzZXJSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5HZXRVc2VyUmVzcG9uc2UiA5ACARJTCglMaXN0VXNlcnMSHy5kcmF3YnJpZGdlLnYxLkxpc3RVc2Vyc1JlcXVlc3QaIC5kcmF3YnJpZGdlLnYxLkxpc3RVc2Vyc1Jlc3BvbnNlIgOQAgESUQoKR3JhbnRRdW90YRIgLmRyYXdicmlkZ2UudjEuR3JhbnRRdW90YVJlcXVlc3QaIS5kcmF3YnJpZGdlLnYxLkdyYW50UXVvdGFSZXNwb25zZRJRCgpVcGRhdGVVc2VyEiAuZHJhd2JyaWRnZS52MS5VcGRhdGVVc2VyUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuVXBkYXRlVXNlclJlc3BvbnNlElEKCkRlbGV0ZVVzZXISIC5kcmF3YnJpZGdlLnYxLkRlbGV0ZVVzZXJSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5EZWxldGVVc2VyUmVzcG9uc2USVwoMQ3JlYXRlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5DcmVhdGVBcGlLZXlSZXNwb25zZRJZCgtMaXN0QXBpS2V5cxIhLmRyYXdicmlkZ2UudjEuTGlzdEFwaUtleXNSZXF1ZXN0GiIuZHJhd2JyaWRnZS52MS5MaXN0QXBpS2V5c1Jlc3BvbnNlIgOQAgESVwoMUmV2b2tlQXBpS2V5EiIuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXF1ZXN0GiMuZHJhd2JyaWRnZS52MS5SZXZva2VBcGlLZXlSZXNwb25zZRJXCgxVcGRhdGVBcGlLZXkSIi5kcmF3YnJpZGdlLnYxLlVwZGF0ZUFwaUtleVJlcXVlc3QaIy5kcmF3YnJpZGdlLnYxLlVwZGF0ZUFwaUtleVJlc3BvbnNlElcKDFJvdGF0ZUFwaUtleRIiLmRyYXdicmlkZ2UudjEuUm90YXRlQXBpS2V5UmVxdWVzdBojLmRyYXdicmlkZ2UudjEuUm90YXRlQXBpS2V5UmVzcG9uc2USXQoOQ3JlYXRlQWRtaW5LZXkSJC5kcmF3YnJpZGdlLnYxLkNyZWF0ZUFkbWluS2V5UmVxdWVzdBolLmRyYXdicmlkZ2UudjEuQ3JlYXRlQWRtaW5LZXlSZXNwb25zZRJfCg1MaXN0QWRtaW5LZXlzEiMuZHJhd2JyaWRnZS52MS5MaXN0QWRtaW5LZXlzUmVxdWVzdBokLmRyYXdicmlkZ2UudjEuTGlzdEFkbWluS2V5c1Jlc3BvbnNlIgOQAgESXQoOUmV2b2tlQWRtaW5LZXkSJC5kcmF3YnJpZGdlLnYxLlJldm9rZUFkbWluS2V5UmVxdWVzdBolLmRyYXdicmlkZ2UudjEuUmV2b2tlQWRtaW5LZXlSZXNwb25zZRJUCgtDcmVhdGVDb2RlcxIhLmRyYXdicmlkZ2UudjEuQ3JlYXRlQ29kZXNSZXF1ZXN0GiIuZHJhd2JyaWRnZS52MS5DcmVhdGVDb2Rlc1Jlc3BvbnNlElMKCUxpc3RDb2RlcxIfLmRyYXdicmlkZ2UudjEuTGlzdENvZGVzUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdENvZGVzUmVzcG9uc2UiA5ACARJRCgpSZWRlZW1Db2RlEiAuZHJhd2JyaWRnZS52MS5SZWRlZW1Db2RlUmVxdWVzdBohLmRyYXdicmlkZ2UudjEuUmVkZWVtQ29kZVJlc3BvbnNlElMKCUxpc3RUaWVycxIfLmRyYXdicmlkZ2UudjEuTGlzdFRpZXJzUmVxdWVzdBogLmRyYXdicmlkZ2UudjEuTGlzdFRpZXJzUmVzcG9uc2UiA5ACARJICgdTZXRUaWVyEh0uZHJhd2JyaWRnZS52MS5TZXRUaWVyUmVxdWVzdBoeLmRyYXdicmlkZ2UudjEuU2V0VGllclJlc3BvbnNlElYKCkxpc3RQcmljZXMSIC5kcmF3YnJpZGdlLnYxLkxpc3RQcmljZXNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0UHJpY2VzUmVzcG9uc2UiA5ACARJLCghTZXRQcmljZRIeLmRyYXdicmlkZ2UudjEuU2V0UHJpY2VSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5TZXRQcmljZVJlc3BvbnNlElwKDExpc3RDaGFubmVscxIiLmRyYXdicmlkZ2UudjEuTGlzdENoYW5uZWxzUmVxdWVzdBojLmRyYXdicmlkZ2UudjEuTGlzdENoYW5uZWxzUmVzcG9uc2UiA5ACARJaCg1DcmVhdGVDaGFubmVsEiMuZHJhd2JyaWRnZS52MS5DcmVhdGVDaGFubmVsUmVxdWVzdBokLmRyYXdicmlkZ2UudjEuQ3JlYXRlQ2hhbm5lbFJlc3BvbnNlEloKDVVwZGF0ZUNoYW5uZWwSIy5kcmF3YnJpZGdlLnYxLlVwZGF0ZUNoYW5uZWxSZXF1ZXN0GiQuZHJhd2JyaWRnZS52MS5VcGRhdGVDaGFubmVsUmVzcG9uc2USWgoNRGVsZXRlQ2hhbm5lbBIjLmRyYXdicmlkZ2UudjEuRGVsZXRlQ2hhbm5lbFJlcXVlc3QaJC5kcmF3YnJpZGdlLnYxLkRlbGV0ZUNoYW5uZWxSZXNwb25zZRJaCg1FbmFibGVDaGFubmVsEiMuZHJhd2JyaWRnZS52MS5FbmFibGVDaGFubmVsUmVxdWVzdBokLmRyYXdicmlkZ2UudjEuRW5hYmxlQ2hhbm5lbFJlc3BvbnNlEl0KDkRpc2FibGVDaGFubmVsEiQuZHJhd2JyaWRnZS52MS5EaXNhYmxlQ2hhbm5lbFJlcXVlc3QaJS5kcmF3YnJpZGdlLnYxLkRpc2FibGVDaGFubmVsUmVzcG9uc2USUwoJTGlzdFVzYWdlEh8uZHJhd2JyaWRnZS52MS5MaXN0VXNhZ2VSZXF1ZXN0GiAuZHJhd2JyaWRnZS52MS5MaXN0VXNhZ2VSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_buf_validate_validate, file_drawbridge_v1_channel, file_drawbridge_v1_scheduler_service, file_drawbridge_v1_usage, file_google_protobuf_duration, file_google_protobuf_field_mask, file_google_protobuf_timestamp]);
+
+/**
+ * What may be spent in a window. A request counts in the window in which it was let in, whenever it ends.
+ *
+ * @generated from message drawbridge.v1.Budget
+ */
+export type Budget = Message<"drawbridge.v1.Budget"> & {
+  /**
+   * In millionths of a dollar. 0: nothing.
+   *
+   * @generated from field: int64 micros = 1;
+   */
+  micros: bigint;
+
+  /**
+   * When it begins anew.
+   *
+   * @generated from field: drawbridge.v1.BudgetWindow window = 2;
+   */
+  window: BudgetWindow;
+
+  /**
+   * Spent in the present window. Output only.
+   *
+   * @generated from field: int64 spent_micros = 3;
+   */
+  spentMicros: bigint;
+
+  /**
+   * Reserved by requests of the present window that run. Output only.
+   *
+   * @generated from field: int64 held_micros = 4;
+   */
+  heldMicros: bigint;
+
+  /**
+   * When the present window ends. Absent: never. Output only.
+   *
+   * @generated from field: google.protobuf.Timestamp resets_at = 5;
+   */
+  resetsAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.Budget.
+ * Use `create(BudgetSchema)` to create a new message.
+ */
+export const BudgetSchema: GenMessage<Budget> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 0);
+
+/**
+ * Limits of rate. What is absent is not limited here. 0 allows nothing.
+ *
+ * @generated from message drawbridge.v1.RateLimits
+ */
+export type RateLimits = Message<"drawbridge.v1.RateLimits"> & {
+  /**
+   * Requests per minute.
+   *
+   * @generated from field: optional int64 requests_per_minute = 1;
+   */
+  requestsPerMinute?: bigint | undefined;
+
+  /**
+   * Tokens per minute.
+   *
+   * @generated from field: optional int64 tokens_per_minute = 2;
+   */
+  tokensPerMinute?: bigint | undefined;
+
+  /**
+   * Requests at the same time.
+   *
+   * @generated from field: optional int64 concurrency = 3;
+   */
+  concurrency?: bigint | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.RateLimits.
+ * Use `create(RateLimitsSchema)` to create a new message.
+ */
+export const RateLimitsSchema: GenMessage<RateLimits> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 1);
 
 /**
  * Quota of a user, in millionths of a dollar. granted = available + held + spent, at every moment.
@@ -61,7 +147,7 @@ export type QuotaBalance = Message<"drawbridge.v1.QuotaBalance"> & {
  * Use `create(QuotaBalanceSchema)` to create a new message.
  */
 export const QuotaBalanceSchema: GenMessage<QuotaBalance> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 0);
+  messageDesc(file_drawbridge_v1_access_service, 2);
 
 /**
  * Somebody who pays.
@@ -96,6 +182,20 @@ export type User = Message<"drawbridge.v1.User"> & {
    * @generated from field: google.protobuf.Timestamp created_at = 4;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * Whether their requests are refused.
+   *
+   * @generated from field: bool disabled = 5;
+   */
+  disabled: boolean;
+
+  /**
+   * What they may spend in a window, of what they have. Absent: all of it.
+   *
+   * @generated from field: drawbridge.v1.Budget budget = 6;
+   */
+  budget?: Budget | undefined;
 };
 
 /**
@@ -103,7 +203,7 @@ export type User = Message<"drawbridge.v1.User"> & {
  * Use `create(UserSchema)` to create a new message.
  */
 export const UserSchema: GenMessage<User> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 1);
+  messageDesc(file_drawbridge_v1_access_service, 3);
 
 /**
  * A new user.
@@ -131,6 +231,13 @@ export type CreateUserRequest = Message<"drawbridge.v1.CreateUserRequest"> & {
    * @generated from field: int64 quota_micros = 3;
    */
   quotaMicros: bigint;
+
+  /**
+   * What they may spend in a window, of what they have. Absent: all of it, unless their tier has a budget.
+   *
+   * @generated from field: drawbridge.v1.Budget budget = 4;
+   */
+  budget?: Budget | undefined;
 };
 
 /**
@@ -138,7 +245,7 @@ export type CreateUserRequest = Message<"drawbridge.v1.CreateUserRequest"> & {
  * Use `create(CreateUserRequestSchema)` to create a new message.
  */
 export const CreateUserRequestSchema: GenMessage<CreateUserRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 2);
+  messageDesc(file_drawbridge_v1_access_service, 4);
 
 /**
  * The created user.
@@ -159,7 +266,7 @@ export type CreateUserResponse = Message<"drawbridge.v1.CreateUserResponse"> & {
  * Use `create(CreateUserResponseSchema)` to create a new message.
  */
 export const CreateUserResponseSchema: GenMessage<CreateUserResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 3);
+  messageDesc(file_drawbridge_v1_access_service, 5);
 
 /**
  * Which user.
@@ -180,7 +287,7 @@ export type GetUserRequest = Message<"drawbridge.v1.GetUserRequest"> & {
  * Use `create(GetUserRequestSchema)` to create a new message.
  */
 export const GetUserRequestSchema: GenMessage<GetUserRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 4);
+  messageDesc(file_drawbridge_v1_access_service, 6);
 
 /**
  * The user.
@@ -201,7 +308,7 @@ export type GetUserResponse = Message<"drawbridge.v1.GetUserResponse"> & {
  * Use `create(GetUserResponseSchema)` to create a new message.
  */
 export const GetUserResponseSchema: GenMessage<GetUserResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 5);
+  messageDesc(file_drawbridge_v1_access_service, 7);
 
 /**
  * Which page.
@@ -229,7 +336,7 @@ export type ListUsersRequest = Message<"drawbridge.v1.ListUsersRequest"> & {
  * Use `create(ListUsersRequestSchema)` to create a new message.
  */
 export const ListUsersRequestSchema: GenMessage<ListUsersRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 6);
+  messageDesc(file_drawbridge_v1_access_service, 8);
 
 /**
  * Users, by id.
@@ -257,7 +364,7 @@ export type ListUsersResponse = Message<"drawbridge.v1.ListUsersResponse"> & {
  * Use `create(ListUsersResponseSchema)` to create a new message.
  */
 export const ListUsersResponseSchema: GenMessage<ListUsersResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 7);
+  messageDesc(file_drawbridge_v1_access_service, 9);
 
 /**
  * Money to add.
@@ -292,7 +399,7 @@ export type GrantQuotaRequest = Message<"drawbridge.v1.GrantQuotaRequest"> & {
  * Use `create(GrantQuotaRequestSchema)` to create a new message.
  */
 export const GrantQuotaRequestSchema: GenMessage<GrantQuotaRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 8);
+  messageDesc(file_drawbridge_v1_access_service, 10);
 
 /**
  * The user after it.
@@ -313,7 +420,92 @@ export type GrantQuotaResponse = Message<"drawbridge.v1.GrantQuotaResponse"> & {
  * Use `create(GrantQuotaResponseSchema)` to create a new message.
  */
 export const GrantQuotaResponseSchema: GenMessage<GrantQuotaResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 9);
+  messageDesc(file_drawbridge_v1_access_service, 11);
+
+/**
+ * What to change of a user.
+ *
+ * @generated from message drawbridge.v1.UpdateUserRequest
+ */
+export type UpdateUserRequest = Message<"drawbridge.v1.UpdateUserRequest"> & {
+  /**
+   * The user; its id names it.
+   *
+   * @generated from field: drawbridge.v1.User user = 1;
+   */
+  user?: User | undefined;
+
+  /**
+   * The fields to change: tier, disabled, budget. A named field that is absent from the user is taken away.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateUserRequest.
+ * Use `create(UpdateUserRequestSchema)` to create a new message.
+ */
+export const UpdateUserRequestSchema: GenMessage<UpdateUserRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 12);
+
+/**
+ * The user after it.
+ *
+ * @generated from message drawbridge.v1.UpdateUserResponse
+ */
+export type UpdateUserResponse = Message<"drawbridge.v1.UpdateUserResponse"> & {
+  /**
+   * As they are.
+   *
+   * @generated from field: drawbridge.v1.User user = 1;
+   */
+  user?: User | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateUserResponse.
+ * Use `create(UpdateUserResponseSchema)` to create a new message.
+ */
+export const UpdateUserResponseSchema: GenMessage<UpdateUserResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 13);
+
+/**
+ * Which user.
+ *
+ * @generated from message drawbridge.v1.DeleteUserRequest
+ */
+export type DeleteUserRequest = Message<"drawbridge.v1.DeleteUserRequest"> & {
+  /**
+   * The id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.DeleteUserRequest.
+ * Use `create(DeleteUserRequestSchema)` to create a new message.
+ */
+export const DeleteUserRequestSchema: GenMessage<DeleteUserRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 14);
+
+/**
+ * Nothing to say.
+ *
+ * @generated from message drawbridge.v1.DeleteUserResponse
+ */
+export type DeleteUserResponse = Message<"drawbridge.v1.DeleteUserResponse"> & {
+};
+
+/**
+ * Describes the message drawbridge.v1.DeleteUserResponse.
+ * Use `create(DeleteUserResponseSchema)` to create a new message.
+ */
+export const DeleteUserResponseSchema: GenMessage<DeleteUserResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 15);
 
 /**
  * An API key, without the key.
@@ -364,14 +556,14 @@ export type ApiKey = Message<"drawbridge.v1.ApiKey"> & {
   allowedAddresses: string[];
 
   /**
-   * What it may spend in all, in millionths of a dollar. Absent: as much as its user.
+   * What it may spend in its budget's window, in millionths of a dollar. Absent: as much as its user.
    *
    * @generated from field: optional int64 budget_micros = 7;
    */
   budgetMicros?: bigint | undefined;
 
   /**
-   * What it has spent.
+   * What it has spent in all.
    *
    * @generated from field: int64 spent_micros = 8;
    */
@@ -397,6 +589,27 @@ export type ApiKey = Message<"drawbridge.v1.ApiKey"> & {
    * @generated from field: google.protobuf.Timestamp created_at = 11;
    */
   createdAt?: Timestamp | undefined;
+
+  /**
+   * The same budget as budget_micros, with its window. Absent: as much as its user.
+   *
+   * @generated from field: drawbridge.v1.Budget budget = 12;
+   */
+  budget?: Budget | undefined;
+
+  /**
+   * Limits beside those of its user; the tighter one counts.
+   *
+   * @generated from field: drawbridge.v1.RateLimits limits = 13;
+   */
+  limits?: RateLimits | undefined;
+
+  /**
+   * When the secret before the present one ends. Absent: there is none.
+   *
+   * @generated from field: google.protobuf.Timestamp previous_ends_at = 14;
+   */
+  previousEndsAt?: Timestamp | undefined;
 };
 
 /**
@@ -404,7 +617,7 @@ export type ApiKey = Message<"drawbridge.v1.ApiKey"> & {
  * Use `create(ApiKeySchema)` to create a new message.
  */
 export const ApiKeySchema: GenMessage<ApiKey> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 10);
+  messageDesc(file_drawbridge_v1_access_service, 16);
 
 /**
  * A new key.
@@ -453,6 +666,20 @@ export type CreateApiKeyRequest = Message<"drawbridge.v1.CreateApiKeyRequest"> &
    * @generated from field: google.protobuf.Timestamp expires_at = 6;
    */
   expiresAt?: Timestamp | undefined;
+
+  /**
+   * When the budget begins anew.
+   *
+   * @generated from field: drawbridge.v1.BudgetWindow budget_window = 7;
+   */
+  budgetWindow: BudgetWindow;
+
+  /**
+   * Limits beside those of its user; the tighter one counts.
+   *
+   * @generated from field: drawbridge.v1.RateLimits limits = 8;
+   */
+  limits?: RateLimits | undefined;
 };
 
 /**
@@ -460,7 +687,7 @@ export type CreateApiKeyRequest = Message<"drawbridge.v1.CreateApiKeyRequest"> &
  * Use `create(CreateApiKeyRequestSchema)` to create a new message.
  */
 export const CreateApiKeyRequestSchema: GenMessage<CreateApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 11);
+  messageDesc(file_drawbridge_v1_access_service, 17);
 
 /**
  * The key, this once.
@@ -488,7 +715,7 @@ export type CreateApiKeyResponse = Message<"drawbridge.v1.CreateApiKeyResponse">
  * Use `create(CreateApiKeyResponseSchema)` to create a new message.
  */
 export const CreateApiKeyResponseSchema: GenMessage<CreateApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 12);
+  messageDesc(file_drawbridge_v1_access_service, 18);
 
 /**
  * Whose keys.
@@ -523,7 +750,7 @@ export type ListApiKeysRequest = Message<"drawbridge.v1.ListApiKeysRequest"> & {
  * Use `create(ListApiKeysRequestSchema)` to create a new message.
  */
 export const ListApiKeysRequestSchema: GenMessage<ListApiKeysRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 13);
+  messageDesc(file_drawbridge_v1_access_service, 19);
 
 /**
  * Keys, by id.
@@ -551,7 +778,7 @@ export type ListApiKeysResponse = Message<"drawbridge.v1.ListApiKeysResponse"> &
  * Use `create(ListApiKeysResponseSchema)` to create a new message.
  */
 export const ListApiKeysResponseSchema: GenMessage<ListApiKeysResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 14);
+  messageDesc(file_drawbridge_v1_access_service, 20);
 
 /**
  * Which key.
@@ -572,7 +799,7 @@ export type RevokeApiKeyRequest = Message<"drawbridge.v1.RevokeApiKeyRequest"> &
  * Use `create(RevokeApiKeyRequestSchema)` to create a new message.
  */
 export const RevokeApiKeyRequestSchema: GenMessage<RevokeApiKeyRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 15);
+  messageDesc(file_drawbridge_v1_access_service, 21);
 
 /**
  * The key after it.
@@ -593,7 +820,563 @@ export type RevokeApiKeyResponse = Message<"drawbridge.v1.RevokeApiKeyResponse">
  * Use `create(RevokeApiKeyResponseSchema)` to create a new message.
  */
 export const RevokeApiKeyResponseSchema: GenMessage<RevokeApiKeyResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 16);
+  messageDesc(file_drawbridge_v1_access_service, 22);
+
+/**
+ * What to change of a key.
+ *
+ * @generated from message drawbridge.v1.UpdateApiKeyRequest
+ */
+export type UpdateApiKeyRequest = Message<"drawbridge.v1.UpdateApiKeyRequest"> & {
+  /**
+   * The key; its id names it.
+   *
+   * @generated from field: drawbridge.v1.ApiKey key = 1;
+   */
+  key?: ApiKey | undefined;
+
+  /**
+   * The fields to change: name, models, allowed_addresses, budget, limits, expires_at. A named field that is absent from the key is taken
+   * away.
+   *
+   * @generated from field: google.protobuf.FieldMask update_mask = 2;
+   */
+  updateMask?: FieldMask | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateApiKeyRequest.
+ * Use `create(UpdateApiKeyRequestSchema)` to create a new message.
+ */
+export const UpdateApiKeyRequestSchema: GenMessage<UpdateApiKeyRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 23);
+
+/**
+ * The key after it.
+ *
+ * @generated from message drawbridge.v1.UpdateApiKeyResponse
+ */
+export type UpdateApiKeyResponse = Message<"drawbridge.v1.UpdateApiKeyResponse"> & {
+  /**
+   * Its record.
+   *
+   * @generated from field: drawbridge.v1.ApiKey key = 1;
+   */
+  key?: ApiKey | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.UpdateApiKeyResponse.
+ * Use `create(UpdateApiKeyResponseSchema)` to create a new message.
+ */
+export const UpdateApiKeyResponseSchema: GenMessage<UpdateApiKeyResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 24);
+
+/**
+ * Which key gets a new secret.
+ *
+ * @generated from message drawbridge.v1.RotateApiKeyRequest
+ */
+export type RotateApiKeyRequest = Message<"drawbridge.v1.RotateApiKeyRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * How long the present secret still works, a year at most. Absent: not at all.
+   *
+   * @generated from field: google.protobuf.Duration grace = 2;
+   */
+  grace?: Duration | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.RotateApiKeyRequest.
+ * Use `create(RotateApiKeyRequestSchema)` to create a new message.
+ */
+export const RotateApiKeyRequestSchema: GenMessage<RotateApiKeyRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 25);
+
+/**
+ * The new secret, this once.
+ *
+ * @generated from message drawbridge.v1.RotateApiKeyResponse
+ */
+export type RotateApiKeyResponse = Message<"drawbridge.v1.RotateApiKeyResponse"> & {
+  /**
+   * The key's record.
+   *
+   * @generated from field: drawbridge.v1.ApiKey key = 1;
+   */
+  key?: ApiKey | undefined;
+
+  /**
+   * The key itself. Stored nowhere, redacted in logs.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.RotateApiKeyResponse.
+ * Use `create(RotateApiKeyResponseSchema)` to create a new message.
+ */
+export const RotateApiKeyResponseSchema: GenMessage<RotateApiKeyResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 26);
+
+/**
+ * An admin key, without the key.
+ *
+ * @generated from message drawbridge.v1.AdminKey
+ */
+export type AdminKey = Message<"drawbridge.v1.AdminKey"> & {
+  /**
+   * Names it.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * A label for people.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The key's first characters, for people.
+   *
+   * @generated from field: string prefix = 3;
+   */
+  prefix: string;
+
+  /**
+   * What it may do.
+   *
+   * @generated from field: drawbridge.v1.AdminRole role = 4;
+   */
+  role: AdminRole;
+
+  /**
+   * When it was made.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 5;
+   */
+  createdAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.AdminKey.
+ * Use `create(AdminKeySchema)` to create a new message.
+ */
+export const AdminKeySchema: GenMessage<AdminKey> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 27);
+
+/**
+ * A new admin key.
+ *
+ * @generated from message drawbridge.v1.CreateAdminKeyRequest
+ */
+export type CreateAdminKeyRequest = Message<"drawbridge.v1.CreateAdminKeyRequest"> & {
+  /**
+   * A label for people.
+   *
+   * @generated from field: string name = 1;
+   */
+  name: string;
+
+  /**
+   * What it may do.
+   *
+   * @generated from field: drawbridge.v1.AdminRole role = 2;
+   */
+  role: AdminRole;
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateAdminKeyRequest.
+ * Use `create(CreateAdminKeyRequestSchema)` to create a new message.
+ */
+export const CreateAdminKeyRequestSchema: GenMessage<CreateAdminKeyRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 28);
+
+/**
+ * The key, this once.
+ *
+ * @generated from message drawbridge.v1.CreateAdminKeyResponse
+ */
+export type CreateAdminKeyResponse = Message<"drawbridge.v1.CreateAdminKeyResponse"> & {
+  /**
+   * Its record.
+   *
+   * @generated from field: drawbridge.v1.AdminKey key = 1;
+   */
+  key?: AdminKey | undefined;
+
+  /**
+   * The key itself. Stored nowhere, redacted in logs.
+   *
+   * @generated from field: string secret = 2;
+   */
+  secret: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateAdminKeyResponse.
+ * Use `create(CreateAdminKeyResponseSchema)` to create a new message.
+ */
+export const CreateAdminKeyResponseSchema: GenMessage<CreateAdminKeyResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 29);
+
+/**
+ * Asks for admin keys.
+ *
+ * @generated from message drawbridge.v1.ListAdminKeysRequest
+ */
+export type ListAdminKeysRequest = Message<"drawbridge.v1.ListAdminKeysRequest"> & {
+};
+
+/**
+ * Describes the message drawbridge.v1.ListAdminKeysRequest.
+ * Use `create(ListAdminKeysRequestSchema)` to create a new message.
+ */
+export const ListAdminKeysRequestSchema: GenMessage<ListAdminKeysRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 30);
+
+/**
+ * Admin keys.
+ *
+ * @generated from message drawbridge.v1.ListAdminKeysResponse
+ */
+export type ListAdminKeysResponse = Message<"drawbridge.v1.ListAdminKeysResponse"> & {
+  /**
+   * Oldest first.
+   *
+   * @generated from field: repeated drawbridge.v1.AdminKey keys = 1;
+   */
+  keys: AdminKey[];
+};
+
+/**
+ * Describes the message drawbridge.v1.ListAdminKeysResponse.
+ * Use `create(ListAdminKeysResponseSchema)` to create a new message.
+ */
+export const ListAdminKeysResponseSchema: GenMessage<ListAdminKeysResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 31);
+
+/**
+ * Which admin key.
+ *
+ * @generated from message drawbridge.v1.RevokeAdminKeyRequest
+ */
+export type RevokeAdminKeyRequest = Message<"drawbridge.v1.RevokeAdminKeyRequest"> & {
+  /**
+   * Its id.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.RevokeAdminKeyRequest.
+ * Use `create(RevokeAdminKeyRequestSchema)` to create a new message.
+ */
+export const RevokeAdminKeyRequestSchema: GenMessage<RevokeAdminKeyRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 32);
+
+/**
+ * Nothing to say.
+ *
+ * @generated from message drawbridge.v1.RevokeAdminKeyResponse
+ */
+export type RevokeAdminKeyResponse = Message<"drawbridge.v1.RevokeAdminKeyResponse"> & {
+};
+
+/**
+ * Describes the message drawbridge.v1.RevokeAdminKeyResponse.
+ * Use `create(RevokeAdminKeyResponseSchema)` to create a new message.
+ */
+export const RevokeAdminKeyResponseSchema: GenMessage<RevokeAdminKeyResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 33);
+
+/**
+ * A redemption code, without the code.
+ *
+ * @generated from message drawbridge.v1.RedemptionCode
+ */
+export type RedemptionCode = Message<"drawbridge.v1.RedemptionCode"> & {
+  /**
+   * Names it.
+   *
+   * @generated from field: string id = 1;
+   */
+  id: string;
+
+  /**
+   * A label of its batch.
+   *
+   * @generated from field: string name = 2;
+   */
+  name: string;
+
+  /**
+   * The code's first characters, for people.
+   *
+   * @generated from field: string prefix = 3;
+   */
+  prefix: string;
+
+  /**
+   * What it is worth, in millionths of a dollar.
+   *
+   * @generated from field: int64 quota_micros = 4;
+   */
+  quotaMicros: bigint;
+
+  /**
+   * When it ends. Absent: never.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 5;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * When it was made.
+   *
+   * @generated from field: google.protobuf.Timestamp created_at = 6;
+   */
+  createdAt?: Timestamp | undefined;
+
+  /**
+   * Who used it. Empty: nobody.
+   *
+   * @generated from field: string redeemed_by = 7;
+   */
+  redeemedBy: string;
+
+  /**
+   * When. Absent: it was not used.
+   *
+   * @generated from field: google.protobuf.Timestamp redeemed_at = 8;
+   */
+  redeemedAt?: Timestamp | undefined;
+};
+
+/**
+ * Describes the message drawbridge.v1.RedemptionCode.
+ * Use `create(RedemptionCodeSchema)` to create a new message.
+ */
+export const RedemptionCodeSchema: GenMessage<RedemptionCode> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 34);
+
+/**
+ * A batch of new codes.
+ *
+ * @generated from message drawbridge.v1.CreateCodesRequest
+ */
+export type CreateCodesRequest = Message<"drawbridge.v1.CreateCodesRequest"> & {
+  /**
+   * How many.
+   *
+   * @generated from field: int32 count = 1;
+   */
+  count: number;
+
+  /**
+   * What each is worth, in millionths of a dollar.
+   *
+   * @generated from field: int64 quota_micros = 2;
+   */
+  quotaMicros: bigint;
+
+  /**
+   * When they end. Absent: never.
+   *
+   * @generated from field: google.protobuf.Timestamp expires_at = 3;
+   */
+  expiresAt?: Timestamp | undefined;
+
+  /**
+   * A label.
+   *
+   * @generated from field: string name = 4;
+   */
+  name: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateCodesRequest.
+ * Use `create(CreateCodesRequestSchema)` to create a new message.
+ */
+export const CreateCodesRequestSchema: GenMessage<CreateCodesRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 35);
+
+/**
+ * A new code, this once.
+ *
+ * @generated from message drawbridge.v1.NewRedemptionCode
+ */
+export type NewRedemptionCode = Message<"drawbridge.v1.NewRedemptionCode"> & {
+  /**
+   * Its record.
+   *
+   * @generated from field: drawbridge.v1.RedemptionCode record = 1;
+   */
+  record?: RedemptionCode | undefined;
+
+  /**
+   * The code itself. Stored nowhere, redacted in logs.
+   *
+   * @generated from field: string code = 2;
+   */
+  code: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.NewRedemptionCode.
+ * Use `create(NewRedemptionCodeSchema)` to create a new message.
+ */
+export const NewRedemptionCodeSchema: GenMessage<NewRedemptionCode> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 36);
+
+/**
+ * The codes, this once.
+ *
+ * @generated from message drawbridge.v1.CreateCodesResponse
+ */
+export type CreateCodesResponse = Message<"drawbridge.v1.CreateCodesResponse"> & {
+  /**
+   * All of them.
+   *
+   * @generated from field: repeated drawbridge.v1.NewRedemptionCode codes = 1;
+   */
+  codes: NewRedemptionCode[];
+};
+
+/**
+ * Describes the message drawbridge.v1.CreateCodesResponse.
+ * Use `create(CreateCodesResponseSchema)` to create a new message.
+ */
+export const CreateCodesResponseSchema: GenMessage<CreateCodesResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 37);
+
+/**
+ * Which page.
+ *
+ * @generated from message drawbridge.v1.ListCodesRequest
+ */
+export type ListCodesRequest = Message<"drawbridge.v1.ListCodesRequest"> & {
+  /**
+   * At most so many; 0: 1000.
+   *
+   * @generated from field: int32 page_size = 1;
+   */
+  pageSize: number;
+
+  /**
+   * From the previous answer.
+   *
+   * @generated from field: string page_token = 2;
+   */
+  pageToken: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.ListCodesRequest.
+ * Use `create(ListCodesRequestSchema)` to create a new message.
+ */
+export const ListCodesRequestSchema: GenMessage<ListCodesRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 38);
+
+/**
+ * Codes, by id.
+ *
+ * @generated from message drawbridge.v1.ListCodesResponse
+ */
+export type ListCodesResponse = Message<"drawbridge.v1.ListCodesResponse"> & {
+  /**
+   * One page.
+   *
+   * @generated from field: repeated drawbridge.v1.RedemptionCode codes = 1;
+   */
+  codes: RedemptionCode[];
+
+  /**
+   * Empty on the last page.
+   *
+   * @generated from field: string next_page_token = 2;
+   */
+  nextPageToken: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.ListCodesResponse.
+ * Use `create(ListCodesResponseSchema)` to create a new message.
+ */
+export const ListCodesResponseSchema: GenMessage<ListCodesResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 39);
+
+/**
+ * A code and who gets what it is worth.
+ *
+ * @generated from message drawbridge.v1.RedeemCodeRequest
+ */
+export type RedeemCodeRequest = Message<"drawbridge.v1.RedeemCodeRequest"> & {
+  /**
+   * The code itself.
+   *
+   * @generated from field: string code = 1;
+   */
+  code: string;
+
+  /**
+   * The user.
+   *
+   * @generated from field: string user_id = 2;
+   */
+  userId: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.RedeemCodeRequest.
+ * Use `create(RedeemCodeRequestSchema)` to create a new message.
+ */
+export const RedeemCodeRequestSchema: GenMessage<RedeemCodeRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 40);
+
+/**
+ * The user after it.
+ *
+ * @generated from message drawbridge.v1.RedeemCodeResponse
+ */
+export type RedeemCodeResponse = Message<"drawbridge.v1.RedeemCodeResponse"> & {
+  /**
+   * As they are.
+   *
+   * @generated from field: drawbridge.v1.User user = 1;
+   */
+  user?: User | undefined;
+
+  /**
+   * What was granted, in millionths of a dollar.
+   *
+   * @generated from field: int64 quota_micros = 2;
+   */
+  quotaMicros: bigint;
+};
+
+/**
+ * Describes the message drawbridge.v1.RedeemCodeResponse.
+ * Use `create(RedeemCodeResponseSchema)` to create a new message.
+ */
+export const RedeemCodeResponseSchema: GenMessage<RedeemCodeResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_access_service, 41);
 
 /**
  * What users of a tier may do, and what they pay.
@@ -635,6 +1418,20 @@ export type Tier = Message<"drawbridge.v1.Tier"> & {
    * @generated from field: int64 ratio_permille = 5;
    */
   ratioPermille: bigint;
+
+  /**
+   * The class in which their requests wait for the fleet. When the gateway is overloaded, a lower one is refused first.
+   *
+   * @generated from field: drawbridge.v1.Priority priority = 6;
+   */
+  priority: Priority;
+
+  /**
+   * What each of its users may spend in a window, unless they have a budget of their own. Absent: all that they have.
+   *
+   * @generated from field: drawbridge.v1.Budget budget = 7;
+   */
+  budget?: Budget | undefined;
 };
 
 /**
@@ -642,7 +1439,7 @@ export type Tier = Message<"drawbridge.v1.Tier"> & {
  * Use `create(TierSchema)` to create a new message.
  */
 export const TierSchema: GenMessage<Tier> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 17);
+  messageDesc(file_drawbridge_v1_access_service, 42);
 
 /**
  * Asks for tiers.
@@ -657,7 +1454,7 @@ export type ListTiersRequest = Message<"drawbridge.v1.ListTiersRequest"> & {
  * Use `create(ListTiersRequestSchema)` to create a new message.
  */
 export const ListTiersRequestSchema: GenMessage<ListTiersRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 18);
+  messageDesc(file_drawbridge_v1_access_service, 43);
 
 /**
  * Tiers.
@@ -678,7 +1475,7 @@ export type ListTiersResponse = Message<"drawbridge.v1.ListTiersResponse"> & {
  * Use `create(ListTiersResponseSchema)` to create a new message.
  */
 export const ListTiersResponseSchema: GenMessage<ListTiersResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 19);
+  messageDesc(file_drawbridge_v1_access_service, 44);
 
 /**
  * A tier to have.
@@ -699,7 +1496,7 @@ export type SetTierRequest = Message<"drawbridge.v1.SetTierRequest"> & {
  * Use `create(SetTierRequestSchema)` to create a new message.
  */
 export const SetTierRequestSchema: GenMessage<SetTierRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 20);
+  messageDesc(file_drawbridge_v1_access_service, 45);
 
 /**
  * The tier.
@@ -720,7 +1517,7 @@ export type SetTierResponse = Message<"drawbridge.v1.SetTierResponse"> & {
  * Use `create(SetTierResponseSchema)` to create a new message.
  */
 export const SetTierResponseSchema: GenMessage<SetTierResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 21);
+  messageDesc(file_drawbridge_v1_access_service, 46);
 
 /**
  * What a model costs. A model without a price costs nothing.
@@ -769,7 +1566,7 @@ export type Price = Message<"drawbridge.v1.Price"> & {
  * Use `create(PriceSchema)` to create a new message.
  */
 export const PriceSchema: GenMessage<Price> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 22);
+  messageDesc(file_drawbridge_v1_access_service, 47);
 
 /**
  * Asks for prices.
@@ -784,7 +1581,7 @@ export type ListPricesRequest = Message<"drawbridge.v1.ListPricesRequest"> & {
  * Use `create(ListPricesRequestSchema)` to create a new message.
  */
 export const ListPricesRequestSchema: GenMessage<ListPricesRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 23);
+  messageDesc(file_drawbridge_v1_access_service, 48);
 
 /**
  * Prices.
@@ -805,7 +1602,7 @@ export type ListPricesResponse = Message<"drawbridge.v1.ListPricesResponse"> & {
  * Use `create(ListPricesResponseSchema)` to create a new message.
  */
 export const ListPricesResponseSchema: GenMessage<ListPricesResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 24);
+  messageDesc(file_drawbridge_v1_access_service, 49);
 
 /**
  * A price to have.
@@ -826,7 +1623,7 @@ export type SetPriceRequest = Message<"drawbridge.v1.SetPriceRequest"> & {
  * Use `create(SetPriceRequestSchema)` to create a new message.
  */
 export const SetPriceRequestSchema: GenMessage<SetPriceRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 25);
+  messageDesc(file_drawbridge_v1_access_service, 50);
 
 /**
  * The price.
@@ -847,7 +1644,7 @@ export type SetPriceResponse = Message<"drawbridge.v1.SetPriceResponse"> & {
  * Use `create(SetPriceResponseSchema)` to create a new message.
  */
 export const SetPriceResponseSchema: GenMessage<SetPriceResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 26);
+  messageDesc(file_drawbridge_v1_access_service, 51);
 
 /**
  * A way to an answer: the fleet, or an upstream that speaks OpenAI's API.
@@ -938,7 +1735,7 @@ export type Channel = Message<"drawbridge.v1.Channel"> & {
  * Use `create(ChannelSchema)` to create a new message.
  */
 export const ChannelSchema: GenMessage<Channel> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 27);
+  messageDesc(file_drawbridge_v1_access_service, 52);
 
 /**
  * A channel to have.
@@ -959,7 +1756,7 @@ export type CreateChannelRequest = Message<"drawbridge.v1.CreateChannelRequest">
  * Use `create(CreateChannelRequestSchema)` to create a new message.
  */
 export const CreateChannelRequestSchema: GenMessage<CreateChannelRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 28);
+  messageDesc(file_drawbridge_v1_access_service, 53);
 
 /**
  * The channel.
@@ -980,7 +1777,7 @@ export type CreateChannelResponse = Message<"drawbridge.v1.CreateChannelResponse
  * Use `create(CreateChannelResponseSchema)` to create a new message.
  */
 export const CreateChannelResponseSchema: GenMessage<CreateChannelResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 29);
+  messageDesc(file_drawbridge_v1_access_service, 54);
 
 /**
  * What a channel is to be from now on.
@@ -1008,7 +1805,7 @@ export type UpdateChannelRequest = Message<"drawbridge.v1.UpdateChannelRequest">
  * Use `create(UpdateChannelRequestSchema)` to create a new message.
  */
 export const UpdateChannelRequestSchema: GenMessage<UpdateChannelRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 30);
+  messageDesc(file_drawbridge_v1_access_service, 55);
 
 /**
  * The channel.
@@ -1029,7 +1826,7 @@ export type UpdateChannelResponse = Message<"drawbridge.v1.UpdateChannelResponse
  * Use `create(UpdateChannelResponseSchema)` to create a new message.
  */
 export const UpdateChannelResponseSchema: GenMessage<UpdateChannelResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 31);
+  messageDesc(file_drawbridge_v1_access_service, 56);
 
 /**
  * Which channel.
@@ -1050,7 +1847,7 @@ export type DeleteChannelRequest = Message<"drawbridge.v1.DeleteChannelRequest">
  * Use `create(DeleteChannelRequestSchema)` to create a new message.
  */
 export const DeleteChannelRequestSchema: GenMessage<DeleteChannelRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 32);
+  messageDesc(file_drawbridge_v1_access_service, 57);
 
 /**
  * Nothing to say.
@@ -1065,7 +1862,7 @@ export type DeleteChannelResponse = Message<"drawbridge.v1.DeleteChannelResponse
  * Use `create(DeleteChannelResponseSchema)` to create a new message.
  */
 export const DeleteChannelResponseSchema: GenMessage<DeleteChannelResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 33);
+  messageDesc(file_drawbridge_v1_access_service, 58);
 
 /**
  * Which channel.
@@ -1086,7 +1883,7 @@ export type EnableChannelRequest = Message<"drawbridge.v1.EnableChannelRequest">
  * Use `create(EnableChannelRequestSchema)` to create a new message.
  */
 export const EnableChannelRequestSchema: GenMessage<EnableChannelRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 34);
+  messageDesc(file_drawbridge_v1_access_service, 59);
 
 /**
  * The channel.
@@ -1107,7 +1904,7 @@ export type EnableChannelResponse = Message<"drawbridge.v1.EnableChannelResponse
  * Use `create(EnableChannelResponseSchema)` to create a new message.
  */
 export const EnableChannelResponseSchema: GenMessage<EnableChannelResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 35);
+  messageDesc(file_drawbridge_v1_access_service, 60);
 
 /**
  * Which channel.
@@ -1128,7 +1925,7 @@ export type DisableChannelRequest = Message<"drawbridge.v1.DisableChannelRequest
  * Use `create(DisableChannelRequestSchema)` to create a new message.
  */
 export const DisableChannelRequestSchema: GenMessage<DisableChannelRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 36);
+  messageDesc(file_drawbridge_v1_access_service, 61);
 
 /**
  * The channel.
@@ -1149,7 +1946,7 @@ export type DisableChannelResponse = Message<"drawbridge.v1.DisableChannelRespon
  * Use `create(DisableChannelResponseSchema)` to create a new message.
  */
 export const DisableChannelResponseSchema: GenMessage<DisableChannelResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 37);
+  messageDesc(file_drawbridge_v1_access_service, 62);
 
 /**
  * Asks for channels.
@@ -1164,7 +1961,7 @@ export type ListChannelsRequest = Message<"drawbridge.v1.ListChannelsRequest"> &
  * Use `create(ListChannelsRequestSchema)` to create a new message.
  */
 export const ListChannelsRequestSchema: GenMessage<ListChannelsRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 38);
+  messageDesc(file_drawbridge_v1_access_service, 63);
 
 /**
  * Channels.
@@ -1185,7 +1982,7 @@ export type ListChannelsResponse = Message<"drawbridge.v1.ListChannelsResponse">
  * Use `create(ListChannelsResponseSchema)` to create a new message.
  */
 export const ListChannelsResponseSchema: GenMessage<ListChannelsResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 39);
+  messageDesc(file_drawbridge_v1_access_service, 64);
 
 /**
  * Which entries.
@@ -1248,7 +2045,7 @@ export type ListUsageRequest = Message<"drawbridge.v1.ListUsageRequest"> & {
  * Use `create(ListUsageRequestSchema)` to create a new message.
  */
 export const ListUsageRequestSchema: GenMessage<ListUsageRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 40);
+  messageDesc(file_drawbridge_v1_access_service, 65);
 
 /**
  * Entries, newest first.
@@ -1276,10 +2073,114 @@ export type ListUsageResponse = Message<"drawbridge.v1.ListUsageResponse"> & {
  * Use `create(ListUsageResponseSchema)` to create a new message.
  */
 export const ListUsageResponseSchema: GenMessage<ListUsageResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_access_service, 41);
+  messageDesc(file_drawbridge_v1_access_service, 66);
 
 /**
- * Users, keys, tiers, prices, channels and usage. Served by the gateway with an admin key.
+ * When the spending that a budget counts begins anew. Edges are in UTC.
+ *
+ * @generated from enum drawbridge.v1.BudgetWindow
+ */
+export const BudgetWindow = {
+  /**
+   * As TOTAL.
+   *
+   * @generated from enum value: BUDGET_WINDOW_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Never.
+   *
+   * @generated from enum value: BUDGET_WINDOW_TOTAL = 1;
+   */
+  TOTAL: 1,
+
+  /**
+   * At midnight.
+   *
+   * @generated from enum value: BUDGET_WINDOW_DAY = 2;
+   */
+  DAY: 2,
+
+  /**
+   * At midnight before Monday.
+   *
+   * @generated from enum value: BUDGET_WINDOW_WEEK = 3;
+   */
+  WEEK: 3,
+
+  /**
+   * At midnight before the first of a month.
+   *
+   * @generated from enum value: BUDGET_WINDOW_MONTH = 4;
+   */
+  MONTH: 4,
+} as const;
+
+/**
+ * When the spending that a budget counts begins anew. Edges are in UTC.
+ *
+ * @generated from enum drawbridge.v1.BudgetWindow
+ */
+export type BudgetWindow = (typeof BudgetWindow)[keyof typeof BudgetWindow] | UnknownEnum;
+
+/**
+ * Describes the enum drawbridge.v1.BudgetWindow.
+ */
+export const BudgetWindowSchema: GenEnum<BudgetWindow> = /*@__PURE__*/
+  enumDesc(file_drawbridge_v1_access_service, 0);
+
+/**
+ * What an admin key may do. Each role may do what the one before it may.
+ *
+ * @generated from enum drawbridge.v1.AdminRole
+ */
+export const AdminRole = {
+  /**
+   * Never sent.
+   *
+   * @generated from enum value: ADMIN_ROLE_UNSPECIFIED = 0;
+   */
+  UNSPECIFIED: 0,
+
+  /**
+   * Look.
+   *
+   * @generated from enum value: ADMIN_ROLE_READ_ONLY = 1;
+   */
+  READ_ONLY: 1,
+
+  /**
+   * Run the fleet: accounts, credits, workers, breakers, channels.
+   *
+   * @generated from enum value: ADMIN_ROLE_OPERATOR = 2;
+   */
+  OPERATOR: 2,
+
+  /**
+   * Everything: users, keys, money, admin keys.
+   *
+   * @generated from enum value: ADMIN_ROLE_ADMIN = 3;
+   */
+  ADMIN: 3,
+} as const;
+
+/**
+ * What an admin key may do. Each role may do what the one before it may.
+ *
+ * @generated from enum drawbridge.v1.AdminRole
+ */
+export type AdminRole = (typeof AdminRole)[keyof typeof AdminRole] | UnknownEnum;
+
+/**
+ * Describes the enum drawbridge.v1.AdminRole.
+ */
+export const AdminRoleSchema: GenEnum<AdminRole> = /*@__PURE__*/
+  enumDesc(file_drawbridge_v1_access_service, 1);
+
+/**
+ * Users, keys, tiers, prices, channels and usage. Served by the gateway with an admin key, whose role must be at least the method's:
+ * docs/access.md has the table.
  *
  * @generated from service drawbridge.v1.AccessService
  */
@@ -1325,6 +2226,27 @@ export const AccessService: GenService<{
     output: typeof GrantQuotaResponseSchema;
   },
   /**
+   * Changes what the mask names. Requests that run keep what they were let in with. Errors: NOT_FOUND (user, tier).
+   *
+   * @generated from rpc drawbridge.v1.AccessService.UpdateUser
+   */
+  updateUser: {
+    methodKind: "unary";
+    input: typeof UpdateUserRequestSchema;
+    output: typeof UpdateUserResponseSchema;
+  },
+  /**
+   * Ends a user and all of their keys. Requests that run settle, and what was used stays in the ledger; the id is not given again.
+   * Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.DeleteUser
+   */
+  deleteUser: {
+    methodKind: "unary";
+    input: typeof DeleteUserRequestSchema;
+    output: typeof DeleteUserResponseSchema;
+  },
+  /**
    * Makes an API key; the answer is the only place where it can be read. Errors: NOT_FOUND (user).
    *
    * @generated from rpc drawbridge.v1.AccessService.CreateApiKey
@@ -1345,7 +2267,7 @@ export const AccessService: GenService<{
     output: typeof ListApiKeysResponseSchema;
   },
   /**
-   * Ends a key. Idempotent. Errors: NOT_FOUND.
+   * Ends a key, on every gateway within a second. Idempotent. Errors: NOT_FOUND.
    *
    * @generated from rpc drawbridge.v1.AccessService.RevokeApiKey
    */
@@ -1353,6 +2275,87 @@ export const AccessService: GenService<{
     methodKind: "unary";
     input: typeof RevokeApiKeyRequestSchema;
     output: typeof RevokeApiKeyResponseSchema;
+  },
+  /**
+   * Changes what the mask names. Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.UpdateApiKey
+   */
+  updateApiKey: {
+    methodKind: "unary";
+    input: typeof UpdateApiKeyRequestSchema;
+    output: typeof UpdateApiKeyResponseSchema;
+  },
+  /**
+   * Gives a key a new secret; the answer is the only place where it can be read. The one before works until the grace is over; one that was
+   * rotated out before that ends at once. Id, budget, limits and usage stay. Errors: NOT_FOUND.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.RotateApiKey
+   */
+  rotateApiKey: {
+    methodKind: "unary";
+    input: typeof RotateApiKeyRequestSchema;
+    output: typeof RotateApiKeyResponseSchema;
+  },
+  /**
+   * Makes an admin key; the answer is the only place where it can be read.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.CreateAdminKey
+   */
+  createAdminKey: {
+    methodKind: "unary";
+    input: typeof CreateAdminKeyRequestSchema;
+    output: typeof CreateAdminKeyResponseSchema;
+  },
+  /**
+   * Admin keys, without the keys themselves, oldest first.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.ListAdminKeys
+   */
+  listAdminKeys: {
+    methodKind: "unary";
+    input: typeof ListAdminKeysRequestSchema;
+    output: typeof ListAdminKeysResponseSchema;
+  },
+  /**
+   * Ends an admin key, on every gateway within a second. Errors: NOT_FOUND, PERMISSION_DENIED (the last one with the role admin).
+   *
+   * @generated from rpc drawbridge.v1.AccessService.RevokeAdminKey
+   */
+  revokeAdminKey: {
+    methodKind: "unary";
+    input: typeof RevokeAdminKeyRequestSchema;
+    output: typeof RevokeAdminKeyResponseSchema;
+  },
+  /**
+   * Makes a batch of redemption codes, each worth the same once; the answer is the only place where they can be read.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.CreateCodes
+   */
+  createCodes: {
+    methodKind: "unary";
+    input: typeof CreateCodesRequestSchema;
+    output: typeof CreateCodesResponseSchema;
+  },
+  /**
+   * Redemption codes, without the codes themselves, by id.
+   *
+   * @generated from rpc drawbridge.v1.AccessService.ListCodes
+   */
+  listCodes: {
+    methodKind: "unary";
+    input: typeof ListCodesRequestSchema;
+    output: typeof ListCodesResponseSchema;
+  },
+  /**
+   * Grants a user what a code is worth. Errors: NOT_FOUND (user, code), PERMISSION_DENIED (the code was used, or has expired).
+   *
+   * @generated from rpc drawbridge.v1.AccessService.RedeemCode
+   */
+  redeemCode: {
+    methodKind: "unary";
+    input: typeof RedeemCodeRequestSchema;
+    output: typeof RedeemCodeResponseSchema;
   },
   /**
    * Tiers, by name.

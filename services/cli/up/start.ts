@@ -122,7 +122,7 @@ function startPublicServer({ gatewayApp, schedulerApp, controllerApp }: Apps, op
       mount(FleetService, controllerApp.service),
       mount(SchedulerService, { explain, listModels }),
     ],
-    authorize: ({ header }) => gatewayApp.authorizeAdmin(header.get("authorization") ?? undefined),
+    authorize: (call) => gatewayApp.authorizeAdmin(call),
     http: (http) => gatewayApp.routes(http),
     ready: () => true,
     log: options.log,

@@ -62,8 +62,8 @@ export function createAdmissions(options: AdmissionsOptions): Admissions {
       const tier = await catalogue.tier(caller.tierName);
       const price = frozenPrice(await catalogue.price(model), tier);
       const result = await ledger.admit(admitRequest(request, tier, price, config, clock.now()));
-      if (!result.admitted) throw new AdmissionError(result.refusal, result.limits, model, tier);
-      const hold = { userId: caller.userId, requestId, price };
+      if (!result.admitted) throw new AdmissionError(result.refusal, result.limits, model);
+      const hold = { userId: caller.userId, requestId, keyId: caller.key.id, price };
       holds.add(hold);
       let end: Promise<UsageEntry | undefined> | undefined;
       return {
@@ -78,7 +78,8 @@ export function createAdmissions(options: AdmissionsOptions): Admissions {
       };
     },
 
-    limits: async (caller) => ledger.limits(caller.userId, await catalogue.tier(caller.tierName), clock.now()),
+    limits: async ({ userId, tierName, key }) =>
+      ledger.limits(userId, await catalogue.tier(tierName), clock.now(), key.id),
   };
 }
 

@@ -8,15 +8,19 @@ import { bearerToken } from "../../kit/rpc/internal-token.ts";
 import type { AccessStore } from "../../state/state.ts";
 import { allowsAddress } from "./addresses.ts";
 import { hashKey } from "./keys.ts";
+import { userDisabled } from "./refusals.ts";
 
 export interface Caller {
   readonly key: ApiKey;
   readonly userId: string;
   readonly tierName: string;
+  readonly disabled: boolean;
 }
 
 export interface Authenticator extends Disposable {
-  /** The caller; UNAUTHENTICATED, always with the same words, so that they tell nothing about keys. */
+  /**
+   * The caller. UNAUTHENTICATED, always with the same words, so that they tell nothing about keys; PERMISSION_DENIED for a user who is disabled.
+   */
   authenticate(authorization: string | undefined, address: string): Promise<Caller>;
 }
 
@@ -44,7 +48,7 @@ export function createAuthenticator({ access, clock, pepper }: AuthenticatorOpti
     const key = await access.findKey(hash);
     const user = key && (await access.getUser(key.userId));
     if (!key || !user) return undefined;
-    const caller = { key, userId: user.id, tierName: user.tier };
+    const caller = { key, userId: user.id, tierName: user.tier, disabled: user.disabled };
     callers.set(hash, caller);
     return caller;
   };
@@ -62,6 +66,7 @@ export function createAuthenticator({ access, clock, pepper }: AuthenticatorOpti
       if (!caller || isOver(caller.key, clock.now()) || !allowsAddress(caller.key.allowedAddresses, address)) {
         throw new DrawbridgeError("UNAUTHENTICATED", "Incorrect API key provided.");
       }
+      if (caller.disabled) throw new DrawbridgeError("PERMISSION_DENIED", userDisabled);
       return caller;
     },
 

@@ -1,4 +1,5 @@
 // The first start: a user, an API key and an admin key, so that the first request works.
+import { AdminRole } from "#gen/drawbridge/v1/access_service";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import type { State } from "../../state/state.ts";
 import { defaultTierName } from "../config.ts";
@@ -43,7 +44,7 @@ export async function ensureAccess({ state, settings, make = true, now }: Bootst
     await access.createUser({ id: defaultUserId, tier: defaultTierName, quotaMicros: defaultQuotaMicros }, now);
   }
   if (apiKey !== undefined) await ensureKey(access, apiKey, pepper, now);
-  if (adminKey !== undefined) await access.addAdminKey(hashKey(adminKey, pepper), now);
+  if (adminKey !== undefined) await ensureAdminKey(access, adminKey, pepper, now);
   return { apiKey, adminKey };
 }
 
@@ -58,6 +59,13 @@ function checkKeys({ apiKey, adminKey }: Pick<BootstrapOptions["settings"], "api
       "DRAWBRIDGE_API_KEY and DRAWBRIDGE_ADMIN_KEY are the same; applications must not have the admin key.";
     throw new DrawbridgeError("INVALID_ARGUMENT", message);
   }
+}
+
+/** It may do everything; whoever wants less of one makes others with it. */
+async function ensureAdminKey(access: State["access"], secret: string, pepper: string, now: number): Promise<void> {
+  const hash = hashKey(secret, pepper);
+  const id = `admin_${hash.slice(0, 16)}`;
+  await access.addAdminKey({ id, name: "first", prefix: prefixOf(secret), hash, role: AdminRole.ADMIN }, now);
 }
 
 async function ensureKey(access: State["access"], secret: string, pepper: string, now: number): Promise<void> {

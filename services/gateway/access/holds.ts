@@ -6,6 +6,7 @@ import type { Ledger } from "../../state/state.ts";
 export interface HeldRequest {
   readonly userId: string;
   readonly requestId: string;
+  readonly keyId: string;
 }
 
 export interface Holds extends AsyncDisposable {

@@ -1,7 +1,6 @@
 // Why a request was not let in, in words for the person who sent it.
-import type { Tier } from "#gen/drawbridge/v1/access_service";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import type { AdmitRefusal, LimitStatus } from "../../state/state.ts";
+import type { AdmitRefusal, LimitScope, LimitStatus } from "../../state/state.ts";
 
 /** A refusal of the ledger. */
 export class AdmissionError extends DrawbridgeError {
@@ -9,9 +8,9 @@ export class AdmissionError extends DrawbridgeError {
   /** Known where the user is. */
   readonly limits: LimitStatus | undefined;
 
-  constructor(refusal: AdmitRefusal, limits: LimitStatus | undefined, model: string, tier: Tier) {
+  constructor(refusal: AdmitRefusal, limits: LimitStatus | undefined, model: string) {
     const retryAfterMs = "retryAfterMs" in refusal ? refusal.retryAfterMs : undefined;
-    super(refusal.reason, refusalText(refusal, model, tier), retryAfterMs === undefined ? {} : { retryAfterMs });
+    super(refusal.reason, refusalText(refusal, model), retryAfterMs === undefined ? {} : { retryAfterMs });
     this.refusal = refusal;
     this.limits = limits;
   }
@@ -30,27 +29,50 @@ export class AdmissionError extends DrawbridgeError {
   }
 }
 
-function refusalText(refusal: AdmitRefusal, model: string, tier: Tier): string {
+function refusalText(refusal: AdmitRefusal, model: string): string {
   switch (refusal.reason) {
     case "UNAUTHENTICATED":
       return "Incorrect API key provided.";
+    case "PERMISSION_DENIED":
+      return userDisabled;
     case "MODEL_NOT_ALLOWED":
       return `This API key may not use the model "${model}".`;
     case "REQUESTS_LIMITED":
-      return `Rate limit reached: ${tier.requestsPerMinute} requests per minute. ${whenText(refusal.retryAfterMs)}`;
+      return `Rate limit reached${whoseText(refusal.scope)}: ${refusal.limit} requests per minute. ${whenText(refusal.retryAfterMs)}`;
     case "TOKENS_LIMITED":
-      return `Rate limit reached: ${tier.tokensPerMinute} tokens per minute. ${whenText(refusal.retryAfterMs)}`;
+      return `Rate limit reached${whoseText(refusal.scope)}: ${refusal.limit} tokens per minute. ${whenText(refusal.retryAfterMs)}`;
     case "CONCURRENCY_LIMITED":
-      return `Rate limit reached: ${tier.concurrency} requests at the same time. Try again when one of yours has ended.`;
+      return `Rate limit reached${whoseText(refusal.scope)}: ${refusal.limit} requests at the same time. Try again when one of yours has ended.`;
     case "INSUFFICIENT_QUOTA":
-      return refusal.scope === "key"
-        ? "This API key has spent its budget, or the request may cost more than what is left of it."
-        : "You exceeded your current quota, or the request may cost more than what is left of it.";
+      return `${quotaText(refusal.scope)}, or the request may cost more than what is left of it.${resetText(refusal.resetsAt)}`;
     case "IDEMPOTENCY_CONFLICT":
       return conflictText(refusal.conflict);
     default:
       return refusal satisfies never;
   }
+}
+
+export const userDisabled = "This user is disabled. Ask whoever gave you the key.";
+
+function whoseText(scope: LimitScope): string {
+  return scope === "key" ? " for this API key" : "";
+}
+
+function quotaText(scope: "user" | "user_budget" | "key"): string {
+  switch (scope) {
+    case "user":
+      return "You exceeded your current quota";
+    case "user_budget":
+      return "You have spent your budget";
+    case "key":
+      return "This API key has spent its budget";
+    default:
+      return scope satisfies never;
+  }
+}
+
+function resetText(resetsAt: number | undefined): string {
+  return resetsAt === undefined ? "" : ` The budget begins anew at ${new Date(resetsAt).toISOString()}.`;
 }
 
 function whenText(retryAfterMs: number | undefined): string {

@@ -1,39 +1,80 @@
 // The one decision that lets a request in, and takes everything that it needs, or nothing.
-import { PriceSchema } from "#gen/drawbridge/v1/access_service";
+import { BudgetWindow, PriceSchema, type RateLimits } from "#gen/drawbridge/v1/access_service";
 import { End } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { type Levels, levelsAfter, levelsAt, limitStatus, waitMs } from "../limits.ts";
-import type { AdmitRefusal, AdmitRequest, AdmitResult } from "../state.ts";
+import { type BudgetTerms, type Counted, countedAt, windowEnd } from "../budgets.ts";
+import { type Levels, levelsAfter, levelsAt, limitStatus, type Rates, tighter, waitMs } from "../limits.ts";
+import type { AdmitRefusal, AdmitRequest, AdmitResult, LimitScope, LimitStatus } from "../state.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota } from "./quota.ts";
 import { encode } from "../records.ts";
+import { holdSpending, levelsOf, limitsOf, spendingOf, storeLevels } from "./spending.ts";
 
 /** Expired idempotency keys that one admission clears away at most. */
 const clearLimit = 8;
 
+/** Limits that a request meets: its user's, and its key's where that has any. */
+interface Bucket {
+  readonly scope: LimitScope;
+  readonly rates: Rates & { readonly concurrency?: bigint | undefined };
+  readonly levels: Levels;
+}
+
+/** A budget that a request meets. */
+interface MetBudget {
+  readonly scope: "user_budget" | "key";
+  readonly terms: BudgetTerms;
+  readonly counted: Counted;
+}
+
 /** Runs inside a transaction. */
 export function admit(database: Database, request: AdmitRequest): AdmitResult {
-  const user = database.get("SELECT * FROM users WHERE id = ?", request.userId);
+  const user = database.get("SELECT * FROM users WHERE id = ? AND deleted_at IS NULL", request.userId);
   const key = database.get("SELECT * FROM api_keys WHERE id = ? AND user_id = ?", request.keyId, request.userId);
   if (!user || !key) return { admitted: false, refusal: { reason: "UNAUTHENTICATED" }, limits: undefined };
 
-  const levels = levelsAt(levelsOf(user), request.tier, request.now);
-  if (hasHold(database, request.userId, request.requestId)) {
-    return { admitted: true, limits: limitStatus(levels, request.tier) };
-  }
+  const buckets = bucketsOf(user, key, request);
+  if (hasHold(database, request.userId, request.requestId)) return { admitted: true, limits: statusOf(buckets) };
   if (endOf(database, request.userId, request.requestId)) {
     throw new DrawbridgeError("ALREADY_EXISTS", `Request "${request.requestId}" is settled already.`);
   }
+  const budgets = budgetsOf(user, key, request);
   const refusal =
-    refusalOfKey(key, request) ??
+    refusalOfKey(user, key, request) ??
     refusalOfIdempotency(database, request) ??
-    refusalOfLimits(database, levels, request) ??
-    refusalOfMoney(user, key, request);
-  if (refusal) return { admitted: false, refusal, limits: limitStatus(levels, request.tier) };
+    refusalOfLimits(database, buckets, request) ??
+    refusalOfMoney(user, budgets, request);
+  if (refusal) return { admitted: false, refusal, limits: statusOf(buckets) };
 
-  const left = levelsAfter(levels, request.tokens);
-  take(database, request, left);
-  return { admitted: true, limits: limitStatus(left, request.tier) };
+  const left = buckets.map((bucket) => ({ ...bucket, levels: levelsAfter(bucket.levels, request.tokens) }));
+  take(database, request, left, budgets);
+  return { admitted: true, limits: statusOf(left) };
+}
+
+function bucketsOf(user: Row, key: Row, { tier, now }: AdmitRequest): Bucket[] {
+  const bucket = (scope: LimitScope, row: Row, rates: Bucket["rates"]): Bucket => {
+    return { scope, rates, levels: levelsAt(levelsOf(row), rates, now) };
+  };
+  const own: RateLimits | undefined = limitsOf(key);
+  return [bucket("user", user, tier), ...(own ? [bucket("key", key, own)] : [])];
+}
+
+function statusOf(buckets: readonly Bucket[]): LimitStatus {
+  const [ofUser, ofKey] = buckets.map(({ levels, rates }) => limitStatus(levels, rates));
+  if (!ofUser) throw new DrawbridgeError("INTERNAL", "A request meets no limits.");
+  return tighter(ofUser, ofKey);
+}
+
+function budgetsOf(user: Row, key: Row, { tier, now }: AdmitRequest): MetBudget[] {
+  const ofTier = tier.budget && { micros: Number(tier.budget.micros), window: tier.budget.window };
+  const met = (scope: MetBudget["scope"], row: Row, terms: BudgetTerms | undefined): MetBudget[] =>
+    terms ? [{ scope, terms, counted: countedAt(terms.window, spendingOf(row), now) }] : [];
+  return [...met("user_budget", user, termsOf(user) ?? ofTier), ...met("key", key, termsOf(key))];
+}
+
+function termsOf(row: Row): BudgetTerms | undefined {
+  if (row["budget"] == null) return undefined;
+  return { micros: Number(row["budget"]), window: Number(row["budget_window"]) as BudgetWindow };
 }
 
 function hasHold(database: Database, userId: string, requestId: string): boolean {
@@ -45,19 +86,10 @@ function endOf(database: Database, userId: string, requestId: string): Row | und
   return database.get("SELECT end, micros FROM usage WHERE user_id = ? AND request_id = ?", userId, requestId);
 }
 
-/** A user's stored buckets; undefined: nothing was ever taken from them. */
-export function levelsOf(user: Row): Levels | undefined {
-  if (user["requests_level"] == null) return undefined;
-  return {
-    requests: Number(user["requests_level"]),
-    tokens: Number(user["tokens_level"]),
-    at: Number(user["levels_at"]),
-  };
-}
-
-function refusalOfKey(key: Row, request: AdmitRequest): AdmitRefusal | undefined {
+function refusalOfKey(user: Row, key: Row, request: AdmitRequest): AdmitRefusal | undefined {
   const expired = key["expires_at"] != null && Number(key["expires_at"]) <= request.now;
   if (key["revoked_at"] != null || expired) return { reason: "UNAUTHENTICATED" };
+  if (Number(user["disabled"]) === 1) return { reason: "PERMISSION_DENIED" };
   const models = JSON.parse(String(key["models"])) as string[];
   return models.length > 0 && !models.includes(request.model) ? { reason: "MODEL_NOT_ALLOWED" } : undefined;
 }
@@ -84,38 +116,69 @@ function refusalOfIdempotency(database: Database, request: AdmitRequest): AdmitR
   return billed ? conflict("billed") : undefined;
 }
 
-function refusalOfLimits(database: Database, levels: Levels, request: AdmitRequest): AdmitRefusal | undefined {
-  const { tier, now, tokens } = request;
-  const requestsWait = waitMs(levels.requests, 1, tier.requestsPerMinute);
-  if (requestsWait !== 0) return { reason: "REQUESTS_LIMITED", retryAfterMs: requestsWait };
-  const tokensWait = waitMs(levels.tokens, tokens, tier.tokensPerMinute);
-  if (tokensWait !== 0) return { reason: "TOKENS_LIMITED", retryAfterMs: tokensWait };
-  const open = database.get(
-    "SELECT count(*) AS count FROM holds WHERE user_id = ? AND expires_at > ?",
-    request.userId,
-    now,
-  );
-  return Number(open?.["count"]) >= Number(tier.concurrency) ? { reason: "CONCURRENCY_LIMITED" } : undefined;
-}
-
-function refusalOfMoney(user: Row, key: Row, request: AdmitRequest): AdmitRefusal | undefined {
-  const available = Number(user["available"]);
-  if (request.holdMicros > available) {
-    return { reason: "INSUFFICIENT_QUOTA", scope: "user", availableMicros: available };
+function refusalOfLimits(
+  database: Database,
+  buckets: readonly Bucket[],
+  { userId, keyId, tokens, now }: AdmitRequest,
+): AdmitRefusal | undefined {
+  for (const { scope, levels, rates } of buckets) {
+    const retryAfterMs = waitMs(levels.requests, 1, rates.requestsPerMinute);
+    if (retryAfterMs === 0) continue;
+    return { reason: "REQUESTS_LIMITED", scope, limit: Number(rates.requestsPerMinute), retryAfterMs };
   }
-  if (key["budget"] == null) return undefined;
-  const room = Number(key["budget"]) - Number(key["spent"]) - Number(key["held"]);
-  if (request.holdMicros <= room) return undefined;
-  return { reason: "INSUFFICIENT_QUOTA", scope: "key", availableMicros: Math.max(0, room) };
+  for (const { scope, levels, rates } of buckets) {
+    const retryAfterMs = waitMs(levels.tokens, tokens, rates.tokensPerMinute);
+    if (retryAfterMs === 0) continue;
+    return { reason: "TOKENS_LIMITED", scope, limit: Number(rates.tokensPerMinute), retryAfterMs };
+  }
+  for (const { scope, rates } of buckets) {
+    if (rates.concurrency === undefined) continue;
+    const open = database.get(
+      `SELECT count(*) AS count FROM holds WHERE user_id = ? AND expires_at > ? ${scope === "key" ? "AND key_id = ?" : ""}`,
+      userId,
+      now,
+      ...(scope === "key" ? [keyId] : []),
+    );
+    const limit = Number(rates.concurrency);
+    if (Number(open?.["count"]) >= limit) return { reason: "CONCURRENCY_LIMITED", scope, limit };
+  }
+  return undefined;
 }
 
-function take(database: Database, request: AdmitRequest, left: Levels): void {
-  const { userId, keyId, requestId, holdMicros, idempotency } = request;
+function refusalOfMoney(
+  user: Row,
+  budgets: readonly MetBudget[],
+  { holdMicros, now }: AdmitRequest,
+): AdmitRefusal | undefined {
+  const refusal = (scope: "user" | MetBudget["scope"], room: number, resetsAt?: number): AdmitRefusal => {
+    return { reason: "INSUFFICIENT_QUOTA", scope, availableMicros: Math.max(0, room), resetsAt };
+  };
+  const available = Number(user["available"]);
+  if (holdMicros > available) return refusal("user", available);
+  for (const { scope, terms, counted } of budgets) {
+    const room = terms.micros - counted.spent - counted.held;
+    if (holdMicros > room) return refusal(scope, room, windowEnd(terms.window, now));
+  }
+  return undefined;
+}
+
+function take(database: Database, request: AdmitRequest, left: readonly Bucket[], budgets: readonly MetBudget[]): void {
+  const { userId, keyId, requestId, holdMicros } = request;
   addQuota(database, userId, { available: -holdMicros, held: holdMicros });
   database.run("UPDATE api_keys SET held = held + ? WHERE id = ?", holdMicros, keyId);
-  storeLevels(database, userId, left);
+  for (const { scope, levels } of left) {
+    if (scope === "user") storeLevels(database, "users", userId, levels);
+    else storeLevels(database, "api_keys", keyId, levels);
+  }
+  const met = (scope: MetBudget["scope"]) => budgets.find((budget) => budget.scope === scope);
+  const ofUser = met("user_budget");
+  const ofKey = met("key");
+  if (ofUser) holdSpending(database, "users", userId, ofUser.counted, holdMicros);
+  if (ofKey) holdSpending(database, "api_keys", keyId, ofKey.counted, holdMicros);
   database.run(
-    "INSERT INTO holds VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?)",
+    `INSERT INTO holds (user_id, request_id, key_id, model, micros, tokens, price, created_at, expires_at,
+       user_budget, user_period, key_budget, key_period)
+     VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?)`,
     userId,
     requestId,
     keyId,
@@ -125,12 +188,20 @@ function take(database: Database, request: AdmitRequest, left: Levels): void {
     request.price ? encode(PriceSchema, request.price) : null,
     request.now,
     request.expiresAt,
+    ofUser?.terms.micros ?? null,
+    ofUser?.counted.period ?? "",
+    ofKey?.terms.micros ?? null,
+    ofKey?.counted.period ?? "",
   );
+  rememberIdempotency(database, request);
+}
+
+function rememberIdempotency(database: Database, { userId, requestId, idempotency, now }: AdmitRequest): void {
   if (!idempotency) return;
   database.run(
     `DELETE FROM idempotency WHERE (user_id, key) IN
        (SELECT user_id, key FROM idempotency WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)`,
-    request.now,
+    now,
     clearLimit,
   );
   database.run(
@@ -140,15 +211,5 @@ function take(database: Database, request: AdmitRequest, left: Levels): void {
     requestId,
     idempotency.bodyHash,
     idempotency.expiresAt,
-  );
-}
-
-export function storeLevels(database: Database, userId: string, levels: Levels): void {
-  database.run(
-    "UPDATE users SET requests_level = ?, tokens_level = ?, levels_at = ? WHERE id = ?",
-    levels.requests,
-    levels.tokens,
-    levels.at,
-    userId,
   );
 }

@@ -52,3 +52,6 @@ export function createChangeHub(
     },
   };
 }
+
+/** Runs a transaction, and tells that something changed. */
+export type Changed = <T>(work: () => T) => T;

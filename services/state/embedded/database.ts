@@ -124,6 +124,19 @@ function wrap(connection: DatabaseSync, path: string): Database {
   return database;
 }
 
+/** Sets columns of the row of this id. */
+export function updateColumns(
+  database: Database,
+  table: "users" | "api_keys",
+  id: string,
+  columns: Readonly<Record<string, SQLInputValue>>,
+): void {
+  const names = Object.keys(columns);
+  if (names.length === 0) return;
+  const assignments = names.map((name) => `${name} = ?`).join(", ");
+  database.run(`UPDATE ${table} SET ${assignments} WHERE id = ?`, ...Object.values(columns), id);
+}
+
 /** SQLite's errors, and the file system's, as ours. */
 function guard<T>(path: string, work: () => T): T {
   try {

@@ -4,12 +4,14 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import type { End, Usage, UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
 import { UsageEntrySchema } from "#gen/drawbridge/v1/usage";
+import { budgetRoom } from "../budgets.ts";
 import { holdCharge } from "../charges.ts";
 import { checkAdmitRequest, checkSettleRequest } from "../checks.ts";
-import { levelsAt, levelUnit, limitStatus } from "../limits.ts";
+import { levelsAt, levelUnit, limitStatus, tighter } from "../limits.ts";
 import { pagePosition, pageToken } from "../paging.ts";
 import type { HoldRecord, Ledger, SettleRequest, UsageQuery } from "../state.ts";
-import { admit, levelsOf } from "./admission.ts";
+import { admit } from "./admission.ts";
+import { heldBudget, levelsOf, limitsOf, settleSpending, spendingOf } from "./spending.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
 import { addQuota, quotaOf } from "./quota.ts";
@@ -53,9 +55,12 @@ export function createLedger(database: Database, changes: Changes): Ledger {
       return row && holdOf(row);
     },
 
-    async limits(userId, tier, now) {
+    async limits(userId, tier, now, keyId) {
       const user = database.get("SELECT requests_level, tokens_level, levels_at FROM users WHERE id = ?", userId);
-      return limitStatus(levelsAt(user && levelsOf(user), tier, now), tier);
+      const ofUser = limitStatus(levelsAt(user && levelsOf(user), tier, now), tier);
+      const key = keyId === undefined ? undefined : database.get("SELECT * FROM api_keys WHERE id = ?", keyId);
+      const limits = key && limitsOf(key);
+      return limits ? tighter(ofUser, limitStatus(levelsAt(levelsOf(key), limits, now), limits)) : ofUser;
     },
 
     async quota(userId) {
@@ -97,29 +102,37 @@ function settle(database: Database, request: SettleRequest): { settled: boolean;
 /** Moves money: the charge to spent, the rest of the hold back. */
 function charged(database: Database, hold: Row, request: SettleRequest): number {
   const held = Number(hold["micros"]);
-  const user = database.get("SELECT available FROM users WHERE id = ?", request.userId) ?? {};
-  const key = database.get("SELECT budget, spent, held FROM api_keys WHERE id = ?", hold["key_id"] ?? null);
-  const keyRoom =
-    key?.["budget"] == null ? undefined : Number(key["budget"]) - Number(key["spent"]) - Number(key["held"]) + held;
-  const charge = holdCharge(request.costMicros, held, Number(user["available"]), keyRoom);
-  addQuota(database, request.userId, { available: held - charge, held: -held, spent: charge });
-  database.run(
-    "UPDATE api_keys SET held = held - ?, spent = spent + ? WHERE id = ?",
+  const keyId = String(hold["key_id"]);
+  const user = database.get("SELECT * FROM users WHERE id = ?", request.userId) ?? {};
+  const key = database.get("SELECT * FROM api_keys WHERE id = ?", keyId) ?? {};
+  const charge = holdCharge(
+    request.costMicros,
     held,
-    charge,
-    hold["key_id"] ?? null,
+    Number(user["available"]),
+    budgetRoom(heldBudget(hold, "user"), held, spendingOf(user)),
+    budgetRoom(heldBudget(hold, "key"), held, spendingOf(key)),
   );
+  addQuota(database, request.userId, { available: held - charge, held: -held, spent: charge });
+  database.run("UPDATE api_keys SET held = held - ?, spent = spent + ? WHERE id = ?", held, charge, keyId);
+  settleSpending(database, "users", request.userId, heldBudget(hold, "user").period, held, charge);
+  settleSpending(database, "api_keys", keyId, heldBudget(hold, "key").period, held, charge);
   return charge;
 }
 
 /** Gives back the tokens that were reserved and not used, or takes what was used beyond; a bucket may go into debt. */
 function correctTokens(database: Database, hold: Row, used: Usage | undefined): void {
   const actual = used ? Number(used.inputTokens + used.outputTokens) : 0;
-  database.run(
-    "UPDATE users SET tokens_level = tokens_level + ? WHERE id = ? AND tokens_level IS NOT NULL",
-    (Number(hold["tokens"]) - actual) * levelUnit,
-    hold["user_id"] ?? null,
-  );
+  const difference = (Number(hold["tokens"]) - actual) * levelUnit;
+  for (const [table, id] of [
+    ["users", hold["user_id"]],
+    ["api_keys", hold["key_id"]],
+  ] as const) {
+    database.run(
+      `UPDATE ${table} SET tokens_level = tokens_level + ? WHERE id = ? AND tokens_level IS NOT NULL`,
+      difference,
+      id ?? null,
+    );
+  }
 }
 
 function append(database: Database, hold: Row, request: SettleRequest, charge: number): Row {

@@ -166,4 +166,49 @@ export const migrations: readonly string[] = [
   `
   CREATE TABLE channels (id TEXT PRIMARY KEY, record TEXT NOT NULL, revision INTEGER NOT NULL) STRICT, WITHOUT ROWID;
   `,
+  `
+  -- Budgets: a period names the window that is counted (budgets.ts). Levels of a key: as a user's.
+  ALTER TABLE users ADD COLUMN disabled INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE users ADD COLUMN deleted_at INTEGER;
+  ALTER TABLE users ADD COLUMN budget INTEGER;
+  ALTER TABLE users ADD COLUMN budget_window INTEGER NOT NULL DEFAULT 1;
+  ALTER TABLE users ADD COLUMN period TEXT NOT NULL DEFAULT '';
+  ALTER TABLE users ADD COLUMN period_spent INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE users ADD COLUMN period_held INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE api_keys ADD COLUMN budget_window INTEGER NOT NULL DEFAULT 1;
+  ALTER TABLE api_keys ADD COLUMN period TEXT NOT NULL DEFAULT '';
+  ALTER TABLE api_keys ADD COLUMN period_spent INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE api_keys ADD COLUMN period_held INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE api_keys ADD COLUMN limits TEXT;
+  ALTER TABLE api_keys ADD COLUMN requests_level REAL;
+  ALTER TABLE api_keys ADD COLUMN tokens_level REAL;
+  ALTER TABLE api_keys ADD COLUMN levels_at INTEGER NOT NULL DEFAULT 0;
+  ALTER TABLE api_keys ADD COLUMN previous_hash TEXT;
+  ALTER TABLE api_keys ADD COLUMN previous_ends_at INTEGER;
+  CREATE INDEX api_keys_by_previous_hash ON api_keys (previous_hash) WHERE previous_hash IS NOT NULL;
+  ALTER TABLE holds ADD COLUMN user_budget INTEGER;
+  ALTER TABLE holds ADD COLUMN user_period TEXT NOT NULL DEFAULT '';
+  ALTER TABLE holds ADD COLUMN key_budget INTEGER;
+  ALTER TABLE holds ADD COLUMN key_period TEXT NOT NULL DEFAULT '';
+
+  -- Those that were there could do everything.
+  ALTER TABLE admin_keys RENAME TO old_admin_keys;
+  CREATE TABLE admin_keys (
+    id TEXT PRIMARY KEY, name TEXT NOT NULL, prefix TEXT NOT NULL, hash TEXT NOT NULL UNIQUE, role INTEGER NOT NULL, created_at INTEGER NOT NULL
+  ) STRICT, WITHOUT ROWID;
+  INSERT INTO admin_keys SELECT 'admin_' || substr(hash, 1, 16), '', '', hash, 3, created_at FROM old_admin_keys;
+  DROP TABLE old_admin_keys;
+
+  CREATE TABLE codes (
+    id TEXT PRIMARY KEY,
+    name TEXT NOT NULL,
+    prefix TEXT NOT NULL,
+    hash TEXT NOT NULL UNIQUE,
+    micros INTEGER NOT NULL,
+    expires_at INTEGER,
+    created_at INTEGER NOT NULL,
+    redeemed_by TEXT,
+    redeemed_at INTEGER
+  ) STRICT, WITHOUT ROWID;
+  `,
 ];

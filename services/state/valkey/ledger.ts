@@ -4,15 +4,16 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import { UsageEntrySchema } from "#gen/drawbridge/v1/usage";
 import { checkAdmitRequest, checkSettleRequest } from "../checks.ts";
-import { levelsAt, limitStatus } from "../limits.ts";
+import { type Levels, levelsAt, limitStatus, tighter } from "../limits.ts";
 import { decode, encode } from "../records.ts";
 import type { HoldRecord, Ledger, SettleRequest } from "../state.ts";
-import { quotaOf } from "./access.ts";
+import { limitsOf } from "./access-keys.ts";
 import { createActiveIndex } from "./active.ts";
 import { admit } from "./admission.ts";
 import type { Context, ObservedContext } from "./context.ts";
 import { fields, text, texts } from "./replies.ts";
 import { createUsage } from "./usage.ts";
+import { quotaOf } from "./users.ts";
 
 export function createLedger(context: ObservedContext): Ledger {
   const { connection, keys, changes } = context;
@@ -48,11 +49,15 @@ export function createLedger(context: ObservedContext): Ledger {
     },
 
     async renew(holds, expiresAt) {
-      const byUser = Map.groupBy(holds, ({ userId }) => userId);
+      // A key that limits concurrency counts its own.
+      const places = holds.flatMap(({ userId, requestId, keyId }) => [
+        { requestId, index: keys.holds(userId) },
+        { requestId, index: keys.keyHolds(userId, keyId) },
+      ]);
       await connection.together(
-        [...byUser].map(([userId, its]) => [
+        [...Map.groupBy(places, ({ index }) => index)].map(([index, its]) => [
           "ZADD",
-          keys.holds(userId),
+          index,
           "XX",
           ...its.flatMap(({ requestId }) => [expiresAt, requestId]),
         ]),
@@ -70,13 +75,13 @@ export function createLedger(context: ObservedContext): Ledger {
       return (await readHolds([{ userId, requestId, expiresAt: Number(expiresAt) }]))[0];
     },
 
-    async limits(userId, tier, now) {
-      const [requests, tokens, at] = texts(
-        await connection.command("HMGET", keys.user(userId), "requests", "tokens", "at"),
-      );
-      const stored =
-        requests === undefined ? undefined : { requests: Number(requests), tokens: Number(tokens), at: Number(at) };
-      return limitStatus(levelsAt(stored, tier, now), tier);
+    async limits(userId, tier, now, keyId) {
+      const user = levelsOf(fields(await connection.command("HGETALL", keys.user(userId))));
+      const ofUser = limitStatus(levelsAt(user, tier, now), tier);
+      if (keyId === undefined) return ofUser;
+      const key = fields(await connection.command("HGETALL", keys.key(userId, keyId)));
+      const limits = limitsOf(key);
+      return limits ? tighter(ofUser, limitStatus(levelsAt(levelsOf(key), limits, now), limits)) : ofUser;
     },
 
     async quota(userId) {
@@ -88,6 +93,15 @@ export function createLedger(context: ObservedContext): Ledger {
     usage,
     trim,
   };
+}
+
+/** The stored buckets of a user or a key; undefined: nothing was ever taken from them. */
+function levelsOf(stored: ReadonlyMap<string, string>): Levels | undefined {
+  const at = stored.get("at");
+  if (at === undefined) return undefined;
+  // A bucket that was not limited before is full.
+  const level = (name: string) => Number(stored.get(name) ?? Number.POSITIVE_INFINITY);
+  return { requests: level("requests"), tokens: level("tokens"), at: Number(at) };
 }
 
 function settleKeys({ keys }: Context, { userId, requestId }: SettleRequest): string[] {
@@ -119,6 +133,7 @@ function settleArguments({ keys }: Context, request: SettleRequest): (string | n
     request.now,
     encode(UsageEntrySchema, entry),
     keys.key(request.userId, ""),
+    keys.keyHolds(request.userId, ""),
   ];
 }
 

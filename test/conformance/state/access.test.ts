@@ -3,7 +3,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { expect, test } from "vitest";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import type { State } from "../../../services/state/state.ts";
-import { apiKey, expectReason, givenUser, hostileIds, quotaBooks, t0, tier } from "./given.ts";
+import { adminKey, apiKey, expectReason, givenUser, hostileIds, quotaBooks, t0, tier } from "./given.ts";
 import { conformance } from "./implementations.ts";
 
 const max = Number.MAX_SAFE_INTEGER;
@@ -167,18 +167,18 @@ conformance("admin keys, tiers and prices", (create) => {
   test("an admin key is known by its hash", async () => {
     await using store = await create();
     const { state } = store;
-    expect(await state.access.isAdminKey("h")).toBe(false);
-    await state.access.addAdminKey("h", t0);
-    await state.access.addAdminKey("h", t0 + 1);
-    expect(await state.access.isAdminKey("h")).toBe(true);
-    expect(await state.access.isAdminKey("H")).toBe(false);
-    expect(await state.access.isAdminKey("")).toBe(false);
+    expect(await state.access.findAdminKey("h")).toBeUndefined();
+    await state.access.addAdminKey(adminKey({ hash: "h" }), t0);
+    await state.access.addAdminKey(adminKey({ hash: "h" }), t0 + 1);
+    expect(await state.access.findAdminKey("h")).toBeDefined();
+    expect(await state.access.findAdminKey("H")).toBeUndefined();
+    expect(await state.access.findAdminKey("")).toBeUndefined();
   });
 
   test("the store is initialized once there is a user or an admin key", async () => {
     await using first = await create();
     expect(await first.state.access.initialized()).toBe(false);
-    await first.state.access.addAdminKey("h", t0);
+    await first.state.access.addAdminKey(adminKey({ hash: "h" }), t0);
     expect(await first.state.access.initialized()).toBe(true);
     await using second = await create();
     await second.state.access.setTier(tier());

@@ -108,9 +108,9 @@ conformance("admission: holds", (create) => {
     expect(await expired(t0 + 30)).toEqual(["two", "three", "one"]);
     expect(await expired(t0 + 30, 2)).toEqual(["two", "three"]);
     const holds = [
-      { userId: "v", requestId: "two" },
-      { userId: "u", requestId: "three" },
-      { userId: "u", requestId: "unknown" },
+      { userId: "v", requestId: "two", keyId: "k-v" },
+      { userId: "u", requestId: "three", keyId: "k" },
+      { userId: "u", requestId: "unknown", keyId: "k" },
     ];
     await state.ledger.renew(holds, t0 + 99);
     await state.ledger.renew([], t0);

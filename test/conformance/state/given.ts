@@ -1,7 +1,7 @@
 // What the tests start from: valid arguments of the state interface, of which a test names only what it is about.
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { expect } from "vitest";
-import { type Tier, TierSchema } from "#gen/drawbridge/v1/access_service";
+import { AdminRole, type Tier, TierSchema } from "#gen/drawbridge/v1/access_service";
 import { type AccountSpec, AccountSpecSchema, type CreditBalance } from "#gen/drawbridge/v1/account";
 import { End, type Outcome, OutcomeSchema, type Usage, UsageSchema, UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health, type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
@@ -11,6 +11,7 @@ import type {
   AdmitResult,
   LeaseRequest,
   LeaseResult,
+  NewAdminKey,
   NewApiKey,
   SettleRequest,
   State,
@@ -123,6 +124,11 @@ export function apiKey(fields: Partial<NewApiKey> = {}): NewApiKey {
     expiresAt: undefined,
     ...fields,
   };
+}
+
+export function adminKey(fields: Partial<NewAdminKey> = {}): NewAdminKey {
+  const id = fields.id ?? "admin";
+  return { id, name: "", prefix: "sk-admin-", hash: `hash of ${id}`, role: AdminRole.ADMIN, ...fields };
 }
 
 export function admission(fields: Partial<AdmitRequest> = {}): AdmitRequest {

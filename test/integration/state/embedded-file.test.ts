@@ -6,6 +6,7 @@ import { DatabaseSync } from "node:sqlite";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
+import { adminKey } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
 
 let directory: string;
@@ -27,7 +28,7 @@ describe("the store's address", () => {
     for (let turn = 0; turn < 2; turn++) {
       await using state = await openState("sqlite::memory:", { log: silentLog });
       expect(await state.access.initialized()).toBe(false);
-      await state.access.addAdminKey("h", 0);
+      await state.access.addAdminKey(adminKey({ hash: "h" }), 0);
     }
   });
 });
@@ -36,7 +37,7 @@ describe("the store's file", () => {
   test("is made with its folder, for its owner only", async () => {
     const path = join(directory, "new", "folder", "state.db");
     await using state = await open(path);
-    await state.access.addAdminKey("h", 0);
+    await state.access.addAdminKey(adminKey({ hash: "h" }), 0);
     expect(await modeOf(join(directory, "new", "folder"))).toBe(0o700);
     for (const suffix of ["", "-wal", "-shm"]) expect(await modeOf(path + suffix), suffix).toBe(0o600);
   });
@@ -52,11 +53,11 @@ describe("the store's file", () => {
   test("leaves one file behind when it is closed", async () => {
     const path = join(directory, "state.db");
     const state = await open(path);
-    await state.access.addAdminKey("h", 0);
+    await state.access.addAdminKey(adminKey({ hash: "h" }), 0);
     await state[Symbol.asyncDispose]();
     expect(await exists(`${path}-wal`)).toBe(false);
     await using again = await open(path);
-    expect(await again.access.isAdminKey("h")).toBe(true);
+    expect(await again.access.findAdminKey("h")).toBeDefined();
   });
 
   test("that is not a database is refused, and left as it was", async () => {

@@ -3,11 +3,13 @@ import { readFile } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
+import { RateLimitsSchema } from "#gen/drawbridge/v1/access_service";
 import { BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
 import {
+  adminKey,
   admission,
   givenUser,
   lease,
@@ -154,7 +156,8 @@ describe("the leader's lock", () => {
 
 test("every key is one of those that the documentation names", async () => {
   const documentation = await readFile(new URL("../../../docs/state.md", import.meta.url), "utf8");
-  await givenUser(state, { id: "d", key: { id: "k-d" } });
+  const limits = create(RateLimitsSchema, { concurrency: 9n });
+  await givenUser(state, { id: "d", key: { id: "k-d", limits } });
   await state.access.grantQuota("d", "g", 1, t0);
   const idempotency = { key: "key", bodyHash: "body", expiresAt: t0 + minuteMs };
   for (const requestId of ["1", "2"]) {
@@ -164,7 +167,9 @@ test("every key is one of those that the documentation names", async () => {
     );
   }
   await state.ledger.settle(settlement({ userId: "d", requestId: "1" }));
-  await state.access.addAdminKey("h", t0);
+  await state.access.addAdminKey(adminKey({ hash: "h" }), t0);
+  const code = { id: "c", name: "", prefix: "DB-", hash: "h", quotaMicros: 1, expiresAt: undefined };
+  await state.access.addCodes([code], t0);
   await state.accounts.create(spec(), "api", t0);
   await state.accounts.setConditions("a", [], t0);
   await state.accounts.grant("a", "g", 1, t0);
@@ -178,7 +183,7 @@ test("every key is one of those that the documentation names", async () => {
   const names = await client.keys("*");
   expect(names.length).toBeGreaterThan(25);
   for (const name of names) {
-    const documented = name.replace(/\{(a|d|w|m|att|req)\}/, "{…}").replace(/(:\{…\}):(?!pods$).*/, "$1:…");
+    const documented = name.replace(/\{(a|d|w|m|att|req)\}/, "{…}").replace(/(:\{(?:…|codes)\}):(?!pods$).*/, "$1:…");
     expect(documentation, documented).toContain(`\`${documented}\``);
   }
 });

@@ -1,7 +1,7 @@
 // Who may do what, against the embedded store in memory.
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { AccessService } from "#gen/drawbridge/v1/access_service";
+import { AccessService, AdminRole } from "#gen/drawbridge/v1/access_service";
 import { authorizeAdmin } from "../../../services/gateway/access/admin.ts";
 import { type Authenticator, createAuthenticator } from "../../../services/gateway/access/authenticate.ts";
 import { ensureAccess } from "../../../services/gateway/access/bootstrap.ts";
@@ -100,11 +100,16 @@ describe("an API key", () => {
 
 describe("an admin key", () => {
   const admin = (secret: string | undefined) =>
-    authorizeAdmin(state.access, secret === undefined ? undefined : `Bearer ${secret}`, pepper);
+    authorizeAdmin({
+      access: state.access,
+      authorization: secret === undefined ? undefined : `Bearer ${secret}`,
+      pepper,
+      role: AdminRole.ADMIN,
+    });
 
   it("administrates, and an API key does not", async () => {
     const { adminKey = "" } = await ensureAccess({ state, settings: unset, now: clock.now() });
-    await expect(admin(adminKey)).resolves.toBeUndefined();
+    await expect(admin(adminKey)).resolves.toMatchObject({ role: AdminRole.ADMIN });
     await expect(admin((await newKey()).secret)).rejects.toMatchObject({ reason: "PERMISSION_DENIED" });
     await expect(admin("sk-admin-unheard-of")).rejects.toMatchObject(refused);
     await expect(admin(undefined)).rejects.toMatchObject(refused);

@@ -1,6 +1,4 @@
-import { create } from "@bufbuild/protobuf";
 import { describe, expect, it } from "vitest";
-import { TierSchema } from "#gen/drawbridge/v1/access_service";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { AdmissionError } from "../../../services/gateway/access/refusals.ts";
 import { engineFailure, errorAnswer } from "../../../services/gateway/openai/errors.ts";
@@ -13,7 +11,7 @@ const answer = (reason: Reason, retryAfterMs?: number) =>
   });
 
 const refused = (refusal: AdmitRefusal) =>
-  errorAnswer(new AdmissionError(refusal, undefined, "m", create(TierSchema)), { retryAfterMs: 1_500 });
+  errorAnswer(new AdmissionError(refusal, undefined, "m"), { retryAfterMs: 1_500 });
 
 describe("the table", () => {
   it.each([
@@ -84,11 +82,11 @@ describe("what an SDK is told about trying again", () => {
   it("is when, where that helps", () => {
     expect(answer("NO_CAPACITY").headers).toEqual({ "retry-after": "2", "retry-after-ms": "1500" });
     expect(answer("NO_CAPACITY", 20).headers).toEqual({ "retry-after": "1", "retry-after-ms": "20" });
-    expect(refused({ reason: "REQUESTS_LIMITED", retryAfterMs: 250.2 }).headers).toEqual({
+    expect(refused({ reason: "REQUESTS_LIMITED", scope: "user", limit: 60, retryAfterMs: 250.2 }).headers).toEqual({
       "retry-after": "1",
       "retry-after-ms": "251",
     });
-    expect(refused({ reason: "CONCURRENCY_LIMITED" }).headers).toEqual({
+    expect(refused({ reason: "CONCURRENCY_LIMITED", scope: "key", limit: 2 }).headers).toEqual({
       "retry-after": "2",
       "retry-after-ms": "1500",
     });
@@ -105,7 +103,9 @@ describe("what an SDK is told about trying again", () => {
   it("is not to, where waiting does not help", () => {
     expect(answer("INSUFFICIENT_QUOTA").headers).toEqual({ "x-should-retry": "false" });
     expect(answer("CREDITS_EXHAUSTED").headers).toMatchObject({ "retry-after": "2", "x-should-retry": "false" });
-    expect(refused({ reason: "TOKENS_LIMITED", retryAfterMs: undefined }).headers).toMatchObject({
+    expect(
+      refused({ reason: "TOKENS_LIMITED", scope: "user", limit: 60, retryAfterMs: undefined }).headers,
+    ).toMatchObject({
       "x-should-retry": "false",
       "retry-after": "2",
     });

@@ -60,7 +60,7 @@ function faulty(real: Ledger): Ledger {
 
 async function admit(requestId = "req"): Promise<void> {
   await state.ledger.admit(admission({ requestId, price, now: clock.now(), expiresAt: clock.now() + ttlMs }));
-  holds.add({ userId: "u", requestId });
+  holds.add({ userId: "u", requestId, keyId: "k" });
 }
 
 const sweep = (isOwn: (requestId: string) => boolean = () => false) =>
