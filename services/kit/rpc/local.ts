@@ -2,6 +2,7 @@
 import { create, type DescMethod, type DescService, type MessageInitShape } from "@bufbuild/protobuf";
 import { type CallOptions, type Client, createHandlerContext, type ServiceImpl } from "@connectrpc/connect";
 import { asDrawbridgeError } from "../errors.ts";
+import { callOver } from "./call-over.ts";
 
 type AnyHandler = (request: unknown, context: unknown) => unknown;
 
@@ -47,7 +48,7 @@ function unary(method: DescMethod, handler: AnyHandler) {
     } catch (error) {
       throw asDrawbridgeError(context.signal.aborted ? (context.signal.reason ?? error) : error);
     } finally {
-      context.abort();
+      context.abort(callOver);
     }
   };
 }
@@ -62,7 +63,7 @@ function serverStreaming(method: DescMethod, handler: AnyHandler) {
     } catch (error) {
       throw asDrawbridgeError(error);
     } finally {
-      context.abort();
+      context.abort(callOver);
     }
   };
 }

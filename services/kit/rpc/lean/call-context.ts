@@ -2,6 +2,7 @@
 import type { DescMethod } from "@bufbuild/protobuf";
 import { Code, ConnectError, type ContextValues, createContextValues, type HandlerContext } from "@connectrpc/connect";
 import type { IncomingHttpHeaders } from "node:http2";
+import { callOver } from "../call-over.ts";
 import { timeoutMsMax } from "./protocol.ts";
 
 export interface CallContext extends HandlerContext {
@@ -51,7 +52,7 @@ export function createCallContext(
     [Symbol.dispose]() {
       clearTimeout(timer);
       // As over the other transports, the signal says "over" at a normal end too.
-      controller.abort();
+      controller.abort(callOver);
     },
   };
 }

@@ -188,7 +188,7 @@ function createOutgoing(stream: ServerHttp2Stream, method: DescMethod, context: 
   let written: ((gone: boolean) => void) | undefined;
   stream.on("error", () => {});
   stream.on("close", () => {
-    context.abort(new ConnectError("The caller is gone.", Code.Canceled));
+    if (!context.signal.aborted) context.abort(new ConnectError("The caller is gone.", Code.Canceled));
     written?.(true);
   });
 
