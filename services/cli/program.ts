@@ -71,7 +71,7 @@ function registerClients(program: Command, shell: Shell): void {
   registerStatus(program, run, shell);
   registerAccount(program, run, now);
   registerPlan(program, run, now);
-  registerExplain(program, run);
+  registerExplain(program, run, now);
   registerBreaker(program, run);
   program.commandsGroup("Users and money:");
   registerUser(program, run);

@@ -1,8 +1,9 @@
 // One attempt: a lease, the worker's stream, and the report of how it ended.
 import { create } from "@bufbuild/protobuf";
+import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type PromptEvent, StopReason } from "#gen/drawbridge/v1/prompt";
 import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
-import type { Outcome } from "#gen/drawbridge/v1/usage";
+import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { type PromptResponse, PromptResponseSchema } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
@@ -79,6 +80,11 @@ function cancelledEnd(outcome: Outcome): PromptResponse {
     events: [{ event: { case: "finished", value: { stopReason: StopReason.CANCELLED, outcome } } }],
     outputTokens: outcome.usage?.outputTokens ?? 0n,
   });
+}
+
+/** The end of a request whose caller left before it had a lease. */
+export function leftInQueue({ requestId }: RunRequest, now: number): PromptResponse {
+  return cancelledEnd(create(OutcomeSchema, { requestId, end: End.CANCELLED, endedAt: timestampFromMs(now) }));
 }
 
 /** Reports a lease that nothing was done with, since its caller had left. */

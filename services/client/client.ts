@@ -1,12 +1,12 @@
 // The fleet client: attempts, one after another, until one has content or none is left to try.
-import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
+import { type Lease, Priority } from "#gen/drawbridge/v1/scheduler_service";
 import type { PromptResponse } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../kit/clock.ts";
 import { continuedConversation } from "../kit/conversation-key.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import { newId } from "../kit/random.ts";
-import { type AttemptSettings, giveBack, runAttempt } from "./attempt.ts";
+import { type AttemptSettings, giveBack, leftInQueue, runAttempt } from "./attempt.ts";
 import type { FleetClient, RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
 import { outcomeOf } from "./outcome.ts";
 import { createRetryBudget, nextStep, type RetryBudget } from "./retry-policy.ts";
@@ -20,6 +20,8 @@ export interface FleetClientSettings extends AttemptSettings {
   readonly retryBurst: number;
   /** Retries that come back in a second without any request. */
   readonly retryPerSecond: number;
+  /** Nothing is tried again with less time than this left, in ms. */
+  readonly retryMarginMs: number;
 }
 
 export const defaultFleetClientSettings: FleetClientSettings = {
@@ -27,6 +29,7 @@ export const defaultFleetClientSettings: FleetClientSettings = {
   retryShare: 0.2,
   retryBurst: 10,
   retryPerSecond: 1,
+  retryMarginMs: 100,
   cancelBoundMs: 5_000,
   reportTimeoutMs: 5_000,
 };
@@ -76,12 +79,14 @@ async function* run(context: Context, request: RunRequest): AsyncGenerator<Promp
   const tried: Tried = { conversation, attempts: 0, accounts: [], failure: undefined, again: false, repeated: false };
   budget.earn();
   for (;;) {
-    const lease = await acquire(context, request, tried, deadline);
-    tried.attempts += 1;
-    if (request.signal.aborted) {
-      yield await giveBack({ ...context, lease, request, deadline });
+    const lease = await acquire(context, request, tried, deadline).catch((error: unknown) => {
+      if (!request.signal.aborted) throw error;
+    });
+    if (request.signal.aborted || !lease) {
+      yield lease ? await giveBack({ ...context, lease, request, deadline }) : leftInQueue(request, clock.now());
       return;
     }
+    tried.attempts += 1;
     let content = false;
     try {
       const worker = context.worker(lease.workerAddress);
@@ -94,8 +99,8 @@ async function* run(context: Context, request: RunRequest): AsyncGenerator<Promp
       const failure = asDrawbridgeError(error);
       const step = nextStep(failure.reason);
       const over = content || outcomeOf(failure)?.content || request.signal.aborted || step === "stop";
-      if (over || tried.attempts >= settings.attemptsMax || clock.monotonic() >= deadline || !budget.spend())
-        throw failure;
+      const late = clock.monotonic() + settings.retryMarginMs >= deadline;
+      if (over || late || tried.attempts >= settings.attemptsMax || !budget.spend()) throw failure;
       tried.accounts.push(lease.accountId);
       tried.failure = failure;
       tried.again = step === "again";
@@ -120,17 +125,17 @@ async function acquire(context: Context, request: RunRequest, tried: Tried, dead
 
 async function call(
   { scheduler, clock }: Context,
-  { requestId, prompt }: RunRequest,
+  { requestId, prompt, userId = "", priority = Priority.UNSPECIFIED, signal }: RunRequest,
   { conversation }: Tried,
   excludedAccountIds: string[],
   deadline: number,
 ): Promise<Lease> {
   const attemptId = newId("att");
   const timeoutMs = Math.max(1, Math.ceil(deadline - clock.monotonic()));
-  // Not with the caller's signal: an answer that nobody waits for is a lease that nobody reports.
+  // With the caller's signal, so that who leaves frees their place in the queue. A lease whose answer crosses the cancel on its way ends by its expiry.
   const { lease } = await scheduler.acquire(
-    { requestId, attemptId, model: prompt.model, excludedAccountIds, conversation },
-    { timeoutMs },
+    { requestId, attemptId, model: prompt.model, excludedAccountIds, conversation, userId, priority },
+    { timeoutMs, signal },
   );
   if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");
   return lease;

@@ -2,7 +2,7 @@
 // tools share it.
 import type { Client } from "@connectrpc/connect";
 import type { Prompt } from "#gen/drawbridge/v1/prompt";
-import type { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
+import type { Priority, SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import type { PromptResponse, WorkerService } from "#gen/drawbridge/v1/worker_service";
 
 export type SchedulerCalls = Pick<Client<typeof SchedulerService>, "acquire" | "report">;
@@ -11,6 +11,10 @@ export type WorkerCalls = Pick<Client<typeof WorkerService>, "prompt" | "cancelP
 export interface RunRequest {
   readonly requestId: string;
   readonly prompt: Prompt;
+  /** Who asks, for fair shares among those who wait for a slot. Default: nobody in particular. */
+  readonly userId?: string;
+  /** The class in which it waits. Default: normal. */
+  readonly priority?: Priority;
   /** Time for the whole answer, retries included. */
   readonly timeoutMs: number;
   /** Aborted when whoever asked has left: the agent's turn is cancelled, and the run still ends with its `finished` event. */

@@ -3,10 +3,10 @@ import type { Clock } from "../kit/clock.ts";
 import type { Reason } from "../kit/errors.ts";
 
 /**
- * What to do after an attempt failed before content. `move`: another account may do better. `again`: the fault was the process, not the account,
+ * What to do after an attempt failed before content; docs/scheduling.md shows the table, and a test holds the two together. `move`: another account may do better. `again`: the fault was the process, not the account,
  * so that the same account may do better too. Reasons that are not here end the request: trying elsewhere would fail the same way.
  */
-const afterFailure: Partial<Record<Reason, "move" | "again">> = {
+export const afterFailure: Partial<Record<Reason, "move" | "again">> = {
   QUEUE_FULL: "move",
   DRAINING: "again",
   LEASE_INVALID: "again",
@@ -19,6 +19,8 @@ const afterFailure: Partial<Record<Reason, "move" | "again">> = {
   AGENT_RATE_LIMITED: "move",
   AGENT_USAGE_LIMIT: "move",
   INTERNAL: "move",
+  // The worker's deadline for the first content, where time is left: the caller's own deadline is looked at apart.
+  DEADLINE_EXCEEDED: "move",
 };
 
 export function nextStep(reason: Reason): "move" | "again" | "stop" {

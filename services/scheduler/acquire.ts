@@ -1,152 +1,99 @@
-// A lease for a prompt: the candidates in order, each claimed in the store in one atomic operation, until one is won.
+// A lease for a prompt: the best candidates in order, each claimed in the store in one operation, until one is won; or a place in the queue.
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
-import { type AcquireRequest, type Lease, LeaseSchema } from "#gen/drawbridge/v1/scheduler_service";
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError, type Reason } from "../kit/errors.ts";
-import type { Random } from "../kit/random.ts";
-import type { LeaseRecord, LeaseStore } from "../state/state.ts";
-import { admits } from "./breaker.ts";
-import type { Breakers } from "./breakers.ts";
-import type { SchedulerSettings } from "./config.ts";
-import type { GivenLeases } from "./given-leases.ts";
-import { best, type Candidate, panics, type PickRequest, rejection } from "./pick.ts";
-import type { View } from "./view.ts";
+import type { AcquireRequest, Lease } from "#gen/drawbridge/v1/scheduler_service";
+import { End, OutcomeSchema } from "#gen/drawbridge/v1/usage";
+import { DrawbridgeError } from "../kit/errors.ts";
+import { claim, type ClaimOptions } from "./claim.ts";
+import type { DecisionRecord, Decisions } from "./explain/decisions.ts";
+import type { Candidate } from "./fleet/candidate.ts";
+import type { GivenLease, GivenLeases } from "./given-leases.ts";
+import { prospectOf } from "./prospect.ts";
+import type { WaitingRooms } from "./queue/waiting-rooms.ts";
 
-export interface AcquireOptions {
-  readonly view: View;
-  readonly leases: LeaseStore;
-  readonly breakers: Breakers;
+export interface AcquireOptions extends ClaimOptions {
   readonly given: GivenLeases;
-  readonly clock: Clock;
-  readonly random: Random;
-  readonly config: SchedulerSettings;
+  readonly decisions: Decisions;
+  readonly rooms: WaitingRooms;
 }
 
-/** Claims that one call tries; beyond that the fleet is as good as full. */
-const claimsMax = 8;
+export interface AcquireCall {
+  readonly request: AcquireRequest;
+  /** Aborted when whoever asked has left. */
+  readonly signal: AbortSignal;
+  /** How long the caller waits for an answer, in ms; undefined: it did not say. */
+  readonly timeoutMs: number | undefined;
+}
 
 /** A repeated call with the same attempt gets the lease that it has. */
-export async function acquire(options: AcquireOptions, request: AcquireRequest): Promise<Lease> {
-  const known = options.given.find(request.attemptId);
-  if (known) return known;
-  const lease = await place(options, request);
-  options.given.remember(lease);
-  return lease;
+export function acquire(options: AcquireOptions, call: AcquireCall): Promise<Lease> {
+  return options.given.once(call.request.attemptId, () => give(options, call));
 }
 
-async function place(options: AcquireOptions, request: AcquireRequest): Promise<Lease> {
-  const { view, config, clock, random } = options;
-  const pick: PickRequest = {
-    excludedAccountIds: request.excludedAccountIds,
-    now: clock.now(),
-    openShareMax: config.breaker.open_share_max,
-  };
-  const candidates = view.candidates(request.model);
-  const refused = new Set<Candidate>();
-  while (refused.size < claimsMax) {
-    const candidate = best(candidates, pick, random, (each) => refused.has(each));
-    if (!candidate) break;
-    const lease = await claim(options, candidate, request, pick.now);
-    if (lease) return lease;
-    refused.add(candidate);
-  }
-  // The view may be behind: a worker's word that was on its way counts prompts that have ended. The store knows whether it is full.
-  const openPasses = panics(candidates, pick);
-  for (const candidate of candidates) {
-    if (refused.size >= claimsMax) break;
-    if (refused.has(candidate) || rejection(candidate, pick, openPasses) !== ErrorReason.NO_CAPACITY) continue;
-    const lease = await claim(options, candidate, request, pick.now);
-    if (lease) return lease;
-    refused.add(candidate);
-  }
-  throw nothingToTake(options, request, candidates, refused, pick);
-}
-
-async function claim(
-  { view, leases, breakers, config }: AcquireOptions,
-  candidate: Candidate,
-  request: AcquireRequest,
-  now: number,
-): Promise<Lease | undefined> {
-  const { account, workerId, workerIncarnation } = candidate;
-  const probing = account.breaker && admits(account.breaker, now) === "probe";
-  if (probing && !(await breakers.claim(account.id))) return undefined;
-  // Counted before the store has answered, so that calls of the same moment do not all choose this one.
-  view.addLoad(account.id, workerId, 1);
-  let won = false;
+async function give(options: AcquireOptions, call: AcquireCall): Promise<GivenLease> {
+  const { request } = call;
+  const record = options.decisions.begin(request);
   try {
-    const result = await leases.acquire({
-      attemptId: request.attemptId,
-      requestId: request.requestId,
-      accountId: account.id,
-      workerId,
-      workerIncarnation,
-      model: request.model,
-      millicredits: account.cost,
-      capacity: candidate.slots + candidate.queueLimit,
-      expiresAt: now + config.lease_ttl,
-      now,
-    });
-    if (result.acquired) {
-      won = true;
-      view.setCredits(account.id, Number(result.credits.available));
-      return leaseMessage(result.lease, candidate);
-    }
-    if (result.refused === "settled") {
-      throw new DrawbridgeError("LEASE_INVALID", `Attempt ${request.attemptId} is over; name a new one.`);
-    }
-    if (result.refused === "exhausted") view.setCredits(account.id, 0);
-    return undefined;
-  } finally {
-    if (!won) view.addLoad(account.id, workerId, -1);
+    // Those who wait go first, here and at other schedulers.
+    const first = options.rooms.waits(request.model) ? undefined : choose(options, request, []);
+    const placed = first && (await place(options, request, first, record));
+    if (!placed) return await wait(options, call, record);
+    if (!call.signal.aborted) return placed;
+    await giveBack(options, placed);
+    throw new DrawbridgeError("CANCELLED", "The caller left.");
+  } catch (error) {
+    record.failed(error);
+    throw error;
   }
 }
 
-function leaseMessage(record: LeaseRecord, candidate: Candidate): Lease {
-  return create(LeaseSchema, {
-    attemptId: record.attemptId,
-    requestId: record.requestId,
-    accountId: record.accountId,
-    workerId: record.workerId,
-    workerIncarnation: record.workerIncarnation,
-    workerAddress: candidate.workerAddress,
-    millicredits: BigInt(record.millicredits),
-    expiresAt: timestampFromMs(record.expiresAt),
-  });
+function wait(options: AcquireOptions, call: AcquireCall, record: DecisionRecord): Promise<GivenLease> {
+  const prospect = prospectOf(options, call.request);
+  if (prospect.kind === "hopeless") throw prospect.error;
+  return options.rooms.wait(call, prospect.kind, record);
 }
 
-/** The error that tells the caller most: what would have to change for the request to be taken. */
-function nothingToTake(
-  { view, config }: AcquireOptions,
-  { model, excludedAccountIds }: AcquireRequest,
-  candidates: readonly Candidate[],
-  refused: ReadonlySet<Candidate>,
-  pick: PickRequest,
-): DrawbridgeError {
-  const wait = { retryAfterMs: config.retry_after };
-  const accounts = view.accountsOf(model);
-  if (accounts.length === 0) return new DrawbridgeError("MODEL_NOT_FOUND", `The model "${model}" does not exist.`);
-  if (accounts.every((account) => account.millicredits < account.cost)) {
-    return new DrawbridgeError("CREDITS_EXHAUSTED", `All accounts that serve "${model}" have spent their credits.`);
+/** The candidate to try first now: the one that holds the conversation if it can take it at once, else the best. undefined: there is none. */
+export function choose(
+  { view, clock }: Pick<ClaimOptions, "view" | "clock">,
+  { model, conversation, excludedAccountIds }: AcquireRequest,
+  passed: readonly Candidate[],
+): Candidate | undefined {
+  const holder = conversation === "" ? undefined : view.holder(conversation, model);
+  if (holder && !passed.includes(holder) && !excludedAccountIds.includes(holder.account.id)) return holder;
+  return view.model(model)?.best(excludedAccountIds, passed, clock.now());
+}
+
+/** Claims `first`, and if the store refuses, the next best ones. undefined: it refused them all. */
+export async function place(
+  options: ClaimOptions,
+  request: AcquireRequest,
+  first: Candidate,
+  record: DecisionRecord,
+): Promise<GivenLease | undefined> {
+  const passed: Candidate[] = [];
+  let candidate: Candidate | undefined = first;
+  for (let tries = 0; candidate && tries < options.config.claim_tries; tries += 1) {
+    record.choosing();
+    const result = await claim(options, candidate, request);
+    if ("lease" in result) {
+      record.taken(candidate);
+      return { lease: result.lease, model: request.model, candidate };
+    }
+    record.refused(candidate, result.refused);
+    // A breaker that changed may still let the call pass: its present state is known now.
+    if (result.refused !== "breaker") passed.push(candidate);
+    candidate = choose(options, request, passed);
   }
-  const openPasses = panics(candidates, pick);
-  const reasons = candidates
-    .filter((candidate) => !excludedAccountIds.includes(candidate.account.id))
-    .map((candidate) => (refused.has(candidate) ? ErrorReason.NO_CAPACITY : rejection(candidate, pick, openPasses)));
-  const messages: [ErrorReason, Reason, string][] = [
-    [ErrorReason.NO_CAPACITY, "NO_CAPACITY", `All accounts that serve "${model}" are busy. Try again in a moment.`],
-    [ErrorReason.BREAKER_OPEN, "BREAKER_OPEN", `The accounts that serve "${model}" fail at present. Try again later.`],
-    [
-      ErrorReason.CREDITS_EXHAUSTED,
-      "CREDITS_EXHAUSTED",
-      `The accounts that serve "${model}" have spent their credits.`,
-    ],
-  ];
-  for (const [value, reason, message] of messages) {
-    if (reasons.includes(value))
-      return new DrawbridgeError(reason, message, reason === "CREDITS_EXHAUSTED" ? {} : wait);
-  }
-  return new DrawbridgeError("NO_WORKER", `No worker serves "${model}" at present. Try again in a moment.`, wait);
+  return undefined;
+}
+
+/** A lease was won for somebody who had left meanwhile: nothing was done with it. */
+export async function giveBack({ view, leases, clock }: ClaimOptions, { lease, candidate }: GivenLease): Promise<void> {
+  view.endLease(candidate);
+  const { attemptId, requestId, accountId, workerId } = lease;
+  const now = clock.now();
+  const outcome = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
+  const { credits } = await leases.settle(create(OutcomeSchema, outcome), now);
+  if (credits) view.setCredits(accountId, Number(credits.available));
 }

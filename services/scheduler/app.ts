@@ -6,16 +6,19 @@ import { createFleetClient } from "../client/client.ts";
 import type { FleetClient, WorkerCalls } from "../client/fleet-client.ts";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
-import type { Random } from "../kit/random.ts";
+import { newId, type Random } from "../kit/random.ts";
 import { localClient } from "../kit/rpc/local.ts";
 import type { State } from "../state/state.ts";
-import { createBreakers } from "./breakers.ts";
+import { createBreakers } from "./breaker/breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
-import { followAccounts, followWorkers, refreshAccounts } from "./feed.ts";
+import { createDecisions } from "./explain/decisions.ts";
+import { followAccounts, followWorkers, refreshAccounts } from "./fleet/feed.ts";
+import { createView } from "./fleet/view.ts";
 import { createGivenLeases } from "./given-leases.ts";
 import { createHandlers } from "./handlers.ts";
+import { createDemand } from "./queue/demand.ts";
+import { createWaitingRooms } from "./queue/waiting-rooms.ts";
 import { keepSweeping } from "./settle.ts";
-import { createView } from "./view.ts";
 
 export interface SchedulerDependencies {
   readonly state: State;
@@ -37,24 +40,70 @@ export interface SchedulerApp extends AsyncDisposable {
 export function createSchedulerApp(dependencies: SchedulerDependencies): SchedulerApp {
   const { state, clock, random, log, config, registry, worker } = dependencies;
   const ending = new AbortController();
-  const view = createView();
+  const { signal } = ending;
+  const resources = new AsyncDisposableStack();
+  const view = resources.use(createView({ settings: config, clock, random }));
   const breakers = createBreakers({ store: state.breakers, view, clock, random, log, policy: config.breaker });
   const given = createGivenLeases();
-  const parts = { view, state, leases: state.leases, breakers, given, clock, random, log, config };
-  const service = createHandlers({ ...parts, fleet: () => fleet });
+  const decisions = createDecisions({
+    view,
+    clock,
+    requestsMax: config.decisions_kept,
+    candidatesMax: config.decision_candidates,
+  });
+  let wanted = Promise.withResolvers<void>();
+  const refresh = () => wanted.resolve();
+  const claims = { view, leases: state.leases, clock, config, refresh };
+  const rooms = resources.use(
+    createWaitingRooms({
+      ...claims,
+      random,
+      log,
+      waitingElsewhere: (model) => demand.elsewhere(model),
+      onCount: (model) => demand.changed(model),
+    }),
+  );
+  const demand = createDemand({
+    store: state.demand,
+    schedulerId: newId("sch"),
+    models: () => rooms.models(),
+    waiting: (model) => rooms.waiting(model),
+    intervalMs: config.queue.demand_interval,
+    clock,
+    log,
+    signal,
+  });
+  view.onRoom((model) => rooms.wake(model));
+  const settling = { view, state, breakers, given, clock, log, config };
+  const service = createHandlers({ ...claims, ...settling, decisions, rooms, fleet: () => fleet });
   const scheduler = localClient(SchedulerService, service);
   const fleet: FleetClient = createFleetClient({ scheduler, worker, clock, log });
 
-  const feed = { view, state, registry, clock, random, log, refreshMs: config.refresh_interval, signal: ending.signal };
+  const feed = {
+    view,
+    state,
+    registry,
+    clock,
+    random,
+    log,
+    refreshMs: config.refresh_interval,
+    onRefresh: () => rooms.review(),
+    wanted() {
+      wanted = Promise.withResolvers();
+      return wanted.promise;
+    },
+    signal,
+  };
   let running: Promise<unknown> = Promise.resolve();
   return {
     service,
     async start() {
       await refreshAccounts(feed);
-      running = Promise.all([followAccounts(feed), followWorkers(feed), keepSweeping(parts, ending.signal)]);
+      running = Promise.all([followAccounts(feed), followWorkers(feed), keepSweeping(settling, signal), demand.run()]);
     },
     async [Symbol.asyncDispose]() {
       ending.abort();
+      await resources.disposeAsync();
       await running;
     },
   };

@@ -29,6 +29,27 @@ const breakerSettings = z.strictObject({
   open_share_max: z.number().min(0).max(1).default(0.5),
 });
 
+const queueSettings = z.strictObject({
+  /** Requests that may wait at one scheduler, over all models; beyond it they are refused. 0: none waits. Default 1000. */
+  size: z.int().min(0).max(1_000_000).default(1_000),
+  /** A request waits at most so long for a slot, and never longer than its deadline. Default 60s. */
+  wait_max: duration().prefault("60s"),
+  /** A request waits at most so long for the first worker of a model that has none. Default 30s. */
+  cold_start_wait: duration().prefault("30s"),
+  /** Prompts that may wait at a worker beyond its slots, within its account's own queue; the others wait here, where they have a choice. Default 0. */
+  worker_backlog: z.int().min(0).max(100_000).default(0),
+  /** Turns that waiting requests of high priority get, beside those of the other classes. Default 8. */
+  weight_high: z.number().gt(0).max(1_000).default(8),
+  /** The same for normal priority. Default 4. */
+  weight_normal: z.number().gt(0).max(1_000).default(4),
+  /** The same for low priority. Default 1. */
+  weight_low: z.number().gt(0).max(1_000).default(1),
+  /** How often the number of waiting requests is told to the controller and to other schedulers, and theirs read. Default 500ms. */
+  demand_interval: duration().prefault("500ms"),
+  /** Where requests wait at other schedulers too, they have the first go at their share of the free slots for so long. Default 200ms. */
+  yield: duration().prefault("200ms"),
+});
+
 export const schedulerSettings = z
   .strictObject({
     /** A lease that nobody renews or reports ends after so long. Default 60s. */
@@ -43,6 +64,23 @@ export const schedulerSettings = z
     worker_down: duration().prefault("5s"),
     /** Time for a Dispatch whose caller names no deadline. Default 600s. */
     dispatch_timeout: duration().prefault("600s"),
+    /** How accounts with a free slot are ordered: by "credits" × free slots, or "least_loaded" first. Default "credits". */
+    policy: z.enum(["credits", "least_loaded"]).default("credits"),
+    /** Candidates that are tried in the store, one after another, when claims are refused. Default 4. */
+    claim_tries: z.int().min(1).max(64).default(4),
+    /** After the store refused a claim, the account's worker is not tried again for so long. Default 100ms. */
+    claim_pause: duration().prefault("100ms"),
+    /** An account whose first content takes so many times as long as the others' comes after them, with less weight. Default 3. */
+    slow_ratio: z.number().gt(1).max(1_000).default(3),
+    /** Fewer calls than this say nothing of an account's speed. Default 3. */
+    slow_calls_min: z.int().min(1).max(1_000).default(3),
+    /** A slow account that took no call for so long counts as any other, so that it can show itself again. Default 30s. */
+    slow_memory: duration().prefault("30s"),
+    /** Requests whose decision is remembered for `explain --request`, the newest ones. 0: none. Default 1000. */
+    decisions_kept: z.int().min(0).max(1_000_000).default(1_000),
+    /** Candidates that are remembered of a decision, the best ones. Default 32. */
+    decision_candidates: z.int().min(0).max(10_000).default(32),
+    queue: queueSettings.prefault({}),
     breaker: breakerSettings.prefault({}),
   })
   .prefault({});

@@ -2,27 +2,49 @@
 import { LRUCache } from "lru-cache";
 import type { Lease } from "#gen/drawbridge/v1/scheduler_service";
 import { DrawbridgeError } from "../kit/errors.ts";
+import type { Candidate } from "./fleet/candidate.ts";
+
+export interface GivenLease {
+  readonly lease: Lease;
+  readonly model: string;
+  readonly candidate: Candidate;
+}
 
 export interface GivenLeases {
-  /** The attempt's lease; undefined: it has none. LEASE_INVALID if the attempt is over. */
-  find(attemptId: string): Lease | undefined;
-  remember(lease: Lease): void;
-  /** The attempt was reported. */
-  end(attemptId: string): void;
+  /** The attempt's lease, from `give` where it has none yet. LEASE_INVALID if the attempt is over. */
+  once(attemptId: string, give: () => Promise<GivenLease>): Promise<Lease>;
+  /** The attempt was reported. What was given, if it was open until now. */
+  end(attemptId: string): GivenLease | undefined;
 }
 
 /** Attempts that are remembered, the newest ones. */
 const rememberedMax = 20_000;
 
 export function createGivenLeases(): GivenLeases {
-  const leases = new LRUCache<string, Lease | "over">({ max: rememberedMax });
+  const leases = new LRUCache<string, GivenLease | "over">({ max: rememberedMax });
+  const coming = new Map<string, Promise<GivenLease>>();
   return {
-    find(attemptId) {
-      const lease = leases.get(attemptId);
-      if (lease !== "over") return lease;
-      throw new DrawbridgeError("LEASE_INVALID", `Attempt ${attemptId} is over; name a new one.`);
+    async once(attemptId, give) {
+      const known = leases.get(attemptId);
+      if (known === "over") throw new DrawbridgeError("LEASE_INVALID", `Attempt ${attemptId} is over; name a new one.`);
+      if (known) return known.lease;
+      let given = coming.get(attemptId);
+      if (!given) {
+        given = give().finally(() => coming.delete(attemptId));
+        coming.set(attemptId, given);
+        void given.then(
+          (each) => leases.set(attemptId, each),
+          () => {
+            // Whoever waits for it hears of it.
+          },
+        );
+      }
+      return (await given).lease;
     },
-    remember: (lease) => void leases.set(lease.attemptId, lease),
-    end: (attemptId) => void leases.set(attemptId, "over"),
+    end(attemptId) {
+      const known = leases.get(attemptId);
+      leases.set(attemptId, "over");
+      return known === "over" ? undefined : known;
+    },
   };
 }

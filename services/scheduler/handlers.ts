@@ -12,7 +12,7 @@ import type { FleetClient } from "../client/fleet-client.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
 import { newId } from "../kit/random.ts";
 import { acquire, type AcquireOptions } from "./acquire.ts";
-import { explain } from "./explain.ts";
+import { explain, explainPast } from "./explain/explain.ts";
 import { report, type SettleOptions } from "./settle.ts";
 
 export interface HandlerOptions extends AcquireOptions, SettleOptions {
@@ -23,7 +23,9 @@ export interface HandlerOptions extends AcquireOptions, SettleOptions {
 export function createHandlers(options: HandlerOptions): ServiceImpl<typeof SchedulerService> {
   const { view, clock, config } = options;
   return {
-    acquire: async (request) => ({ lease: await acquire(options, request) }),
+    acquire: async (request, context) => ({
+      lease: await acquire(options, { request, signal: context.signal, timeoutMs: context.timeoutMs() }),
+    }),
 
     async report({ outcome }) {
       if (!outcome) throw new DrawbridgeError("INVALID_ARGUMENT", "outcome: a value is required.");
@@ -33,9 +35,11 @@ export function createHandlers(options: HandlerOptions): ServiceImpl<typeof Sche
     dispatch: (request, context) =>
       dispatch(options.fleet(), request, context.signal, context.timeoutMs() ?? config.dispatch_timeout),
 
-    explain: (request) => ({
-      candidates: explain(view, request, clock.now(), config.breaker.open_share_max),
-    }),
+    explain(request) {
+      if (request.requestId === "") return { candidates: explain(view, request, clock.now()) };
+      const decisions = explainPast(options.decisions.of(request.requestId), request.requestId);
+      return { candidates: decisions.at(-1)?.candidates ?? [], decisions };
+    },
 
     listModels: () => ({
       models: view.models().map((model) => ({ ...model, createdAt: timestampFromMs(model.createdAt) })),
@@ -52,7 +56,9 @@ async function* dispatch(
   const { prompt } = request;
   if (!prompt) throw new DrawbridgeError("INVALID_ARGUMENT", "prompt: a value is required.");
   const requestId = request.requestId || newId("req");
-  for await (const { events, outputTokens } of fleet.run({ requestId, prompt, signal, timeoutMs })) {
+  const { userId, priority } = request;
+  const run = { requestId, prompt, signal, timeoutMs, userId, priority };
+  for await (const { events, outputTokens } of fleet.run(run)) {
     yield create(DispatchResponseSchema, { events, outputTokens });
   }
 }

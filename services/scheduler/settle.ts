@@ -1,15 +1,15 @@
 // The end of leases: reported by clients, or swept when nobody did.
 import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
 import type { LeaseRecord, State } from "../state/state.ts";
-import type { Breakers } from "./breakers.ts";
+import type { Breakers } from "./breaker/breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
-import type { GivenLeases } from "./given-leases.ts";
-import type { View } from "./view.ts";
+import type { View } from "./fleet/view.ts";
+import type { GivenLease, GivenLeases } from "./given-leases.ts";
 
 export interface SettleOptions {
   readonly view: View;
@@ -25,14 +25,25 @@ export interface SettleOptions {
 export async function report(options: SettleOptions, outcome: Outcome): Promise<boolean> {
   const { view, state, breakers, given, clock, log, config } = options;
   const { accountId, workerId } = outcome;
-  given.end(outcome.attemptId);
-  view.addLoad(accountId, workerId, -1);
   if (outcome.reason === ErrorReason.WORKER_UNREACHABLE) view.markDown(workerId, clock.now() + config.worker_down);
+  const lease = given.end(outcome.attemptId);
+  if (lease) learn(view, lease, outcome);
   const { settled, credits } = await state.leases.settle(outcome, clock.now());
   if (credits) view.setCredits(accountId, Number(credits.available));
   // A breaker that cannot be written must not keep a lease from being settled.
   await breakers.record(outcome).catch((error: unknown) => log.warn({ err: error, accountId }, "breaker not written"));
+  // Only now is its place free in the store too.
+  if (lease) view.endLease(lease.candidate);
   return settled;
+}
+
+/** What a call of ours tells of the pool that took it. */
+function learn(view: View, { candidate, model }: GivenLease, outcome: Outcome): void {
+  const { startedAt, firstContentAt, conversation } = outcome;
+  if (conversation !== "") view.tellConversation(conversation, candidate);
+  if (startedAt && firstContentAt) {
+    view.tellSpeed(model, candidate.account.id, Math.max(0, timestampMs(firstContentAt) - timestampMs(startedAt)));
+  }
 }
 
 /** Leases that one round of the sweep takes. */
@@ -48,8 +59,8 @@ export async function sweepLeases({ state, view, given, clock, log }: SettleOpti
     outcome.accountId = lease.accountId;
     const { settled, credits } = await state.leases.settle(outcome, now);
     if (credits) view.setCredits(lease.accountId, Number(credits.available));
-    given.end(lease.attemptId);
-    if (settled) view.addLoad(lease.accountId, lease.workerId, -1);
+    const own = given.end(lease.attemptId);
+    if (own) view.endLease(own.candidate);
     if (settled) log.warn({ attempt_id: lease.attemptId, account: lease.accountId }, "lease expired and was settled");
   }
   return expired.length;

@@ -13,15 +13,15 @@ import type { Prompt, PromptEvent } from "./prompt_pb.ts";
 import { file_drawbridge_v1_prompt } from "./prompt_pb.ts";
 import type { Outcome } from "./usage_pb.ts";
 import { file_drawbridge_v1_usage } from "./usage_pb.ts";
-import type { Timestamp } from "@bufbuild/protobuf/wkt";
-import { file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
+import type { Duration, Timestamp } from "@bufbuild/protobuf/wkt";
+import { file_google_protobuf_duration, file_google_protobuf_timestamp } from "@bufbuild/protobuf/wkt";
 import type { Message, UnknownEnum } from "@bufbuild/protobuf";
 
 /**
  * Describes the file drawbridge/v1/scheduler_service.proto.
  */
 export const file_drawbridge_v1_scheduler_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIoICCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAEhkKB3VzZXJfaWQYBSABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAYgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAESHQoMY29udmVyc2F0aW9uGAcgASgJQge6SARyAhhAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgirgEKD0Rpc3BhdGNoUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAxiAARItCgZwcm9tcHQYAiABKAsyFS5kcmF3YnJpZGdlLnYxLlByb21wdEIGukgDyAEBEhkKB3VzZXJfaWQYAyABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAQgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMiUwoORXhwbGFpblJlcXVlc3QSGQoFbW9kZWwYASABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYAiADKAlCCLpIBZIBAhBAItEBCglDYW5kaWRhdGUSEgoKYWNjb3VudF9pZBgBIAEoCRIRCgl3b3JrZXJfaWQYAiABKAkSDAoEcmFuaxgDIAEoBRINCgVzY29yZRgEIAEoARIPCgdjcmVkaXRzGAUgASgBEhcKD2F2YWlsYWJsZV9zbG90cxgGIAEoBRITCgtxdWV1ZV9kZXB0aBgHIAEoBRIsCghyZWplY3RlZBgIIAEoDjIaLmRyYXdicmlkZ2UudjEuRXJyb3JSZWFzb24SEwoLZXhwbGFuYXRpb24YCSABKAkiPwoPRXhwbGFpblJlc3BvbnNlEiwKCmNhbmRpZGF0ZXMYASADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZSITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADMpkDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJNCghEaXNwYXRjaBIeLmRyYXdicmlkZ2UudjEuRGlzcGF0Y2hSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlc3BvbnNlMAESTQoHRXhwbGFpbhIdLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkV4cGxhaW5SZXNwb25zZSIDkAIBElYKCkxpc3RNb2RlbHMSIC5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0TW9kZWxzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_timestamp]);
+  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIoICCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAEhkKB3VzZXJfaWQYBSABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAYgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAESHQoMY29udmVyc2F0aW9uGAcgASgJQge6SARyAhhAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgirgEKD0Rpc3BhdGNoUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAxiAARItCgZwcm9tcHQYAiABKAsyFS5kcmF3YnJpZGdlLnYxLlByb21wdEIGukgDyAEBEhkKB3VzZXJfaWQYAyABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAQgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMibwoORXhwbGFpblJlcXVlc3QSFwoFbW9kZWwYASABKAlCCLpIBXIDGIACEiYKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAIgAygJQgi6SAWSAQIQQBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASKvAgoJQ2FuZGlkYXRlEhIKCmFjY291bnRfaWQYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEgwKBHJhbmsYAyABKAUSDQoFc2NvcmUYBCABKAESDwoHY3JlZGl0cxgFIAEoARIXCg9hdmFpbGFibGVfc2xvdHMYBiABKAUSEwoLcXVldWVfZGVwdGgYByABKAUSLAoIcmVqZWN0ZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEg4KBndlaWdodBgKIAEoARIwCg1maXJzdF9jb250ZW50GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEmhvbGRzX2NvbnZlcnNhdGlvbhgMIAEoCCLSAgoIRGVjaXNpb24SEgoKYXR0ZW1wdF9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRImCgJhdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGd2FpdGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhwKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAUgAygJEhIKCmFjY291bnRfaWQYBiABKAkSEQoJd29ya2VyX2lkGAcgASgJEisKB3JlZnVzZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEiwKCmNhbmRpZGF0ZXMYCiADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZRIbChNjYW5kaWRhdGVzX2xlZnRfb3V0GAsgASgFImsKD0V4cGxhaW5SZXNwb25zZRIsCgpjYW5kaWRhdGVzGAEgAygLMhguZHJhd2JyaWRnZS52MS5DYW5kaWRhdGUSKgoJZGVjaXNpb25zGAIgAygLMhcuZHJhd2JyaWRnZS52MS5EZWNpc2lvbiITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADMpkDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJNCghEaXNwYXRjaBIeLmRyYXdicmlkZ2UudjEuRGlzcGF0Y2hSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlc3BvbnNlMAESTQoHRXhwbGFpbhIdLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkV4cGxhaW5SZXNwb25zZSIDkAIBElYKCkxpc3RNb2RlbHMSIC5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0TW9kZWxzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What is to be placed.
@@ -297,7 +297,7 @@ export const DispatchResponseSchema: GenMessage<DispatchResponse> = /*@__PURE__*
  */
 export type ExplainRequest = Message<"drawbridge.v1.ExplainRequest"> & {
   /**
-   * The public name of the model.
+   * The public name of the model. Empty only where a request is named.
    *
    * @generated from field: string model = 1;
    */
@@ -309,6 +309,13 @@ export type ExplainRequest = Message<"drawbridge.v1.ExplainRequest"> & {
    * @generated from field: repeated string excluded_account_ids = 2;
    */
   excludedAccountIds: string[];
+
+  /**
+   * Shows the choices that were made for this request instead, by this scheduler, as long as it remembers them.
+   *
+   * @generated from field: string request_id = 3;
+   */
+  requestId: string;
 };
 
 /**
@@ -346,7 +353,7 @@ export type Candidate = Message<"drawbridge.v1.Candidate"> & {
   rank: number;
 
   /**
-   * credits × (available_slots + 1) / (queue_depth + 1).
+   * By the scheduler's policy; by default credits × (available_slots + 1) / (queue_depth + 1).
    *
    * @generated from field: double score = 4;
    */
@@ -386,6 +393,27 @@ export type Candidate = Message<"drawbridge.v1.Candidate"> & {
    * @generated from field: string explanation = 9;
    */
   explanation: string;
+
+  /**
+   * What the score is multiplied by: below 1 for an account that answers much slower than the others, which then also comes after them.
+   *
+   * @generated from field: double weight = 10;
+   */
+  weight: number;
+
+  /**
+   * Time to the first content, smoothed over its last calls. Absent: not known.
+   *
+   * @generated from field: google.protobuf.Duration first_content = 11;
+   */
+  firstContent?: Duration | undefined;
+
+  /**
+   * Whether it holds the conversation that the request continues.
+   *
+   * @generated from field: bool holds_conversation = 12;
+   */
+  holdsConversation: boolean;
 };
 
 /**
@@ -396,17 +424,115 @@ export const CandidateSchema: GenMessage<Candidate> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_scheduler_service, 8);
 
 /**
+ * A choice that was made: for one attempt of a request.
+ *
+ * @generated from message drawbridge.v1.Decision
+ */
+export type Decision = Message<"drawbridge.v1.Decision"> & {
+  /**
+   * The attempt.
+   *
+   * @generated from field: string attempt_id = 1;
+   */
+  attemptId: string;
+
+  /**
+   * The public name of the model.
+   *
+   * @generated from field: string model = 2;
+   */
+  model: string;
+
+  /**
+   * When it was asked for.
+   *
+   * @generated from field: google.protobuf.Timestamp at = 3;
+   */
+  at?: Timestamp | undefined;
+
+  /**
+   * How long it waited in the queue.
+   *
+   * @generated from field: google.protobuf.Duration waited = 4;
+   */
+  waited?: Duration | undefined;
+
+  /**
+   * Accounts that were tried before.
+   *
+   * @generated from field: repeated string excluded_account_ids = 5;
+   */
+  excludedAccountIds: string[];
+
+  /**
+   * The account that was taken; empty: none.
+   *
+   * @generated from field: string account_id = 6;
+   */
+  accountId: string;
+
+  /**
+   * Its worker.
+   *
+   * @generated from field: string worker_id = 7;
+   */
+  workerId: string;
+
+  /**
+   * Why none was taken; UNSPECIFIED if one was, or if it still waits.
+   *
+   * @generated from field: drawbridge.v1.ErrorReason refused = 8;
+   */
+  refused: ErrorReason;
+
+  /**
+   * What happened, in a sentence, with the candidates that the store refused.
+   *
+   * @generated from field: string explanation = 9;
+   */
+  explanation: string;
+
+  /**
+   * The candidates as they were when it was decided: all, or the best ones of very many.
+   *
+   * @generated from field: repeated drawbridge.v1.Candidate candidates = 10;
+   */
+  candidates: Candidate[];
+
+  /**
+   * How many candidates are not shown.
+   *
+   * @generated from field: int32 candidates_left_out = 11;
+   */
+  candidatesLeftOut: number;
+};
+
+/**
+ * Describes the message drawbridge.v1.Decision.
+ * Use `create(DecisionSchema)` to create a new message.
+ */
+export const DecisionSchema: GenMessage<Decision> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_scheduler_service, 9);
+
+/**
  * Every candidate, the best first.
  *
  * @generated from message drawbridge.v1.ExplainResponse
  */
 export type ExplainResponse = Message<"drawbridge.v1.ExplainResponse"> & {
   /**
-   * Ranked, then rejected ones.
+   * Ranked, then rejected ones. For a request that ran: those of its last attempt.
    *
    * @generated from field: repeated drawbridge.v1.Candidate candidates = 1;
    */
   candidates: Candidate[];
+
+  /**
+   * For a request that ran: its attempts, oldest first.
+   *
+   * @generated from field: repeated drawbridge.v1.Decision decisions = 2;
+   */
+  decisions: Decision[];
 };
 
 /**
@@ -414,7 +540,7 @@ export type ExplainResponse = Message<"drawbridge.v1.ExplainResponse"> & {
  * Use `create(ExplainResponseSchema)` to create a new message.
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 9);
+  messageDesc(file_drawbridge_v1_scheduler_service, 10);
 
 /**
  * Asks for the models.
@@ -429,7 +555,7 @@ export type ListModelsRequest = Message<"drawbridge.v1.ListModelsRequest"> & {
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 10);
+  messageDesc(file_drawbridge_v1_scheduler_service, 11);
 
 /**
  * A model that accounts declare.
@@ -471,7 +597,7 @@ export type Model = Message<"drawbridge.v1.Model"> & {
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 11);
+  messageDesc(file_drawbridge_v1_scheduler_service, 12);
 
 /**
  * The models.
@@ -492,7 +618,7 @@ export type ListModelsResponse = Message<"drawbridge.v1.ListModelsResponse"> & {
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 12);
+  messageDesc(file_drawbridge_v1_scheduler_service, 13);
 
 /**
  * Classes of requests that wait.
@@ -549,7 +675,8 @@ export const PrioritySchema: GenEnum<Priority> = /*@__PURE__*/
  */
 export const SchedulerService: GenService<{
   /**
-   * Picks the best account and worker, reserves the account's credits, and gives a lease.
+   * Picks the best account and worker, reserves the account's credits, and gives a lease. Where every slot is taken, or no worker is up, the call
+   * waits for one in a bounded queue, within its deadline; cancelling the call frees its place.
    * Errors: MODEL_NOT_FOUND, NO_WORKER, NO_CAPACITY, CREDITS_EXHAUSTED, BREAKER_OPEN, STATE_UNAVAILABLE.
    *
    * @generated from rpc drawbridge.v1.SchedulerService.Acquire
@@ -581,7 +708,8 @@ export const SchedulerService: GenService<{
     output: typeof DispatchResponseSchema;
   },
   /**
-   * Scores every candidate for a model and says why. Runs nothing, reserves nothing.
+   * Scores every candidate for a model, or shows how those of a request that ran were scored, and says why. Runs nothing, reserves nothing.
+   * Errors: MODEL_NOT_FOUND; NOT_FOUND: this scheduler decided nothing for the request, or has forgotten it.
    *
    * @generated from rpc drawbridge.v1.SchedulerService.Explain
    */

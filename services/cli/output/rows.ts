@@ -1,11 +1,11 @@
 // The JSON that scripts rely on: every object that a command prints with --json, made of the contract's messages. Dollars are in millionths,
 // credits in thousandths, both whole numbers; times are ISO 8601; null is what does not apply.
-import { type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
+import { durationMs, type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
 import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
 import { type Account, type Breaker, BreakerState, type Condition } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { type Action, ActionType, type FleetEvent, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
-import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
+import type { Candidate, Decision } from "#gen/drawbridge/v1/scheduler_service";
 import { End, type UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health, type PoolStatus, type Worker } from "#gen/drawbridge/v1/worker";
 
@@ -126,6 +126,24 @@ export function candidateRow(candidate: Candidate) {
     queue_depth: candidate.queueDepth,
     rejected: reasonName(candidate.rejected),
     explanation: candidate.explanation,
+    weight: candidate.weight,
+    first_content_ms: candidate.firstContent ? durationMs(candidate.firstContent) : null,
+  };
+}
+
+export function decisionRow(decision: Decision) {
+  return {
+    attempt: decision.attemptId,
+    model: decision.model,
+    at: time(decision.at),
+    waited_ms: decision.waited ? durationMs(decision.waited) : null,
+    excluded: decision.excludedAccountIds,
+    account: decision.accountId || null,
+    worker: decision.workerId || null,
+    refused: reasonName(decision.refused),
+    explanation: decision.explanation,
+    candidates: decision.candidates.map(candidateRow),
+    candidates_left_out: decision.candidatesLeftOut,
   };
 }
 

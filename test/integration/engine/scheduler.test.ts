@@ -118,12 +118,16 @@ describe("a lease", () => {
     await addAccount("a", { slots: 1, queue: 0 });
     const scheduler = await startScheduler();
     await acquire(scheduler, "1");
-    await expect(acquire(scheduler, "2")).rejects.toMatchObject({ reason: "NO_CAPACITY", retryAfterMs: 1_000 });
-    await clock.advance(70_000);
-    expect(await creditsOf("a")).toEqual({ available: 10_000n, held: 0n, spent: 0n });
+    const next = acquire(scheduler, "2");
+    await clock.advance(30_000);
+    expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 1_000n, spent: 0n });
+    await state.leases.renew("a", ["1"], clock.now() + 20_000);
+    await clock.advance(28_000);
+    const lease = await next;
+    expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 1_000n, spent: 0n });
+    await scheduler.report({ outcome: outcomeOf(lease) });
     const { candidates } = await scheduler.explain({ model: "m" });
     expect(candidates).toMatchObject([{ rank: 1, availableSlots: 1 }]);
-    await acquire(scheduler, "3");
   });
 
   test("that nobody reports is settled by what its worker recorded", async () => {
@@ -150,9 +154,16 @@ describe("several schedulers on one store", () => {
   test("never give more than the places", async () => {
     await addAccount("a", { credits: 1_000, slots: 4, queue: 2 });
     const schedulers = [await startScheduler(), await startScheduler()];
-    const attempts = Array.from({ length: 40 }, (_, index) => acquire(schedulers[index % 2] as Scheduler, `${index}`));
-    const results = await Promise.allSettled(attempts);
-    expect(results.filter((each) => each.status === "fulfilled")).toHaveLength(6);
+    const leases: Lease[] = [];
+    const attempts = Array.from({ length: 40 }, async (_, index) => {
+      leases.push(await acquire(schedulers[index % 2] as Scheduler, `${index}`));
+    });
+    const over = Promise.allSettled(attempts);
+    await clock.advance(1_000);
+    expect(leases).toHaveLength(4);
+    expect(await state.leases.open("a")).toHaveLength(4);
+    await clock.advance(70_000);
+    await over;
   });
 
   test("share what one of them learns of an account", async () => {
@@ -206,5 +217,7 @@ test("what nobody serves is told apart", async () => {
   await expect(unknown).rejects.toMatchObject({ reason: "MODEL_NOT_FOUND" });
   await state.workers.remove("a-1", "i", clock.now());
   await clock.advance(2_000);
-  await expect(acquire(scheduler, "2")).rejects.toMatchObject({ reason: "NO_WORKER" });
+  const refused = expect(acquire(scheduler, "2")).rejects.toMatchObject({ reason: "NO_WORKER" });
+  await clock.advance(31_000);
+  await refused;
 });

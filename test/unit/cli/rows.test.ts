@@ -1,6 +1,6 @@
 // The JSON of client commands, which scripts rely on: names, order, units.
 import { create } from "@bufbuild/protobuf";
-import { timestampFromMs } from "@bufbuild/protobuf/wkt";
+import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
 import { ApiKeySchema, ChannelSchema, PriceSchema, TierSchema, UserSchema } from "#gen/drawbridge/v1/access_service";
 import { AccountSchema, BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
@@ -209,7 +209,8 @@ describe("the fleet", () => {
   it("candidate: credits in thousandths, as everywhere", () => {
     const candidate = { accountId: "a-1", workerId: "w-1", rank: 1, score: 36.75, credits: 12.25, availableSlots: 2 };
     const expected = { account: "a-1", worker: "w-1" };
-    expectJson(rows.candidateRow(create(CandidateSchema, { ...candidate, explanation: "free" })), {
+    const speed = { weight: 1, firstContent: durationFromMs(250) };
+    expectJson(rows.candidateRow(create(CandidateSchema, { ...candidate, ...speed, explanation: "free" })), {
       ...expected,
       rank: 1,
       score: 36.75,
@@ -218,6 +219,8 @@ describe("the fleet", () => {
       queue_depth: 0,
       rejected: null,
       explanation: "free",
+      weight: 1,
+      first_content_ms: 250,
     });
     const rejected = { ...candidate, rank: 0, rejected: ErrorReason.BREAKER_OPEN };
     expect(rows.candidateRow(create(CandidateSchema, rejected)).rejected).toBe("breaker_open");

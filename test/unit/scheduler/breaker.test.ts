@@ -15,7 +15,7 @@ import {
   transition,
   tripReason,
   type WindowEntry,
-} from "../../../services/scheduler/breaker.ts";
+} from "../../../services/scheduler/breaker/breaker.ts";
 import { schedulerSettings } from "../../../services/scheduler/config.ts";
 
 const policy = schedulerSettings.parse({}).breaker;

@@ -6,8 +6,8 @@ import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { type Breaker, BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { End, type Outcome } from "#gen/drawbridge/v1/usage";
-import type { Random } from "../kit/random.ts";
-import type { BreakerPolicy } from "./config.ts";
+import type { Random } from "../../kit/random.ts";
+import type { BreakerPolicy } from "../config.ts";
 
 /** What a call says of its account. */
 export type Sample =

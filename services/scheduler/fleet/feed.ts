@@ -2,11 +2,11 @@
 // after any failure, so nothing that was missed stays missed.
 import type { Client } from "@connectrpc/connect";
 import type { RegistryService, WatchWorkersResponse } from "#gen/drawbridge/v1/registry_service";
-import type { Clock } from "../kit/clock.ts";
-import { DrawbridgeError } from "../kit/errors.ts";
-import type { Log } from "../kit/log.ts";
-import { backoffMs, type Random } from "../kit/random.ts";
-import type { State } from "../state/state.ts";
+import type { Clock } from "../../kit/clock.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
+import type { Log } from "../../kit/log.ts";
+import { backoffMs, type Random } from "../../kit/random.ts";
+import type { State } from "../../state/state.ts";
 import type { View } from "./view.ts";
 
 export interface FeedOptions {
@@ -17,6 +17,10 @@ export interface FeedOptions {
   readonly random: Random;
   readonly log: Log;
   readonly refreshMs: number;
+  /** Told after the accounts were read. */
+  readonly onRefresh: () => void;
+  /** Resolves when somebody wants them read at once; asked again after each time. */
+  readonly wanted: () => Promise<void>;
   readonly signal: AbortSignal;
 }
 
@@ -73,8 +77,10 @@ export async function followAccounts(options: FeedOptions): Promise<void> {
   using _breakers = state.breakers.onChange(() => hinted.resolve());
   while (!signal.aborted) {
     hinted = Promise.withResolvers();
+    const wanted = options.wanted();
     await refreshAccounts(options).catch((error: unknown) => log.warn({ err: error }, "accounts could not be read"));
-    await Promise.race([hinted.promise, pause(clock, refreshMs, signal)]);
+    options.onRefresh();
+    await Promise.race([hinted.promise, wanted, pause(clock, refreshMs, signal)]);
   }
 }
 

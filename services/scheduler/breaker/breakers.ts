@@ -2,17 +2,15 @@
 import type { Breaker } from "#gen/drawbridge/v1/account";
 import type { Outcome } from "#gen/drawbridge/v1/usage";
 import { BreakerState } from "#gen/drawbridge/v1/account";
-import type { Clock } from "../kit/clock.ts";
-import type { Log } from "../kit/log.ts";
-import type { Random } from "../kit/random.ts";
-import type { BreakerStore } from "../state/state.ts";
-import { admits, closedBreaker, sampleOf, slide, takeProbe, transition, type WindowEntry } from "./breaker.ts";
-import type { BreakerPolicy } from "./config.ts";
-import type { View } from "./view.ts";
+import type { Clock } from "../../kit/clock.ts";
+import type { Log } from "../../kit/log.ts";
+import type { Random } from "../../kit/random.ts";
+import type { BreakerStore } from "../../state/state.ts";
+import { closedBreaker, sampleOf, slide, transition, type WindowEntry } from "./breaker.ts";
+import type { BreakerPolicy } from "../config.ts";
+import type { View } from "../fleet/view.ts";
 
 export interface Breakers {
-  /** Takes a probe of an account whose breaker gives calls out one by one; false: there is none now. */
-  claim(accountId: string): Promise<boolean>;
   /** Learns how a call ended. */
   record(outcome: Outcome): Promise<void>;
 }
@@ -52,11 +50,6 @@ export function createBreakers({ store, view, clock, random, log, policy }: Brea
   };
 
   return {
-    claim: (accountId) =>
-      update(accountId, (breaker) =>
-        admits(breaker, clock.now()) === "probe" ? takeProbe(breaker, clock.now(), policy) : undefined,
-      ),
-
     async record(outcome) {
       const { accountId } = outcome;
       if (!view.account(accountId)) {
