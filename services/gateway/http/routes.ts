@@ -3,15 +3,18 @@ import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, Route
 import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
 import type { Authenticator } from "../access/authenticate.ts";
 import type { GatewaySettings } from "../config.ts";
-import { type ChatOptions, handleChat } from "../openai/chat-route.ts";
+import { chatEndpoint } from "../openai/chat.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
 import { ParameterError } from "../openai/parse.ts";
+import type { Endpoint } from "../pipeline/endpoint.ts";
+import { handle } from "../pipeline/handle.ts";
+import type { PipelineOptions } from "../pipeline/job.ts";
 import { beginExchange } from "./exchange.ts";
 import { commonHeaders } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 
-export interface RouteOptions extends ChatOptions {
+export interface RouteOptions extends PipelineOptions {
   readonly authenticator: Authenticator;
   readonly metrics: Metrics;
   /** Whether the gateway stops. */
@@ -42,14 +45,17 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
       await authenticateRequest(request, options);
     },
   };
-  app.post("/v1/chat/completions", guarded, (request, reply) => {
-    const work = handleChat(options, request, reply);
-    request.exchange.work = work.then(
-      () => undefined,
-      () => undefined,
-    );
-    return work;
-  });
+  const answers = (path: string, endpoint: Endpoint) =>
+    app.post(path, guarded, (request, reply) => {
+      // The seam between channels: this is the fleet's way to answer.
+      const work = handle(endpoint, options, request, reply);
+      request.exchange.work = work.then(
+        () => undefined,
+        () => undefined,
+      );
+      return work;
+    });
+  answers("/v1/chat/completions", chatEndpoint);
   app.get("/v1/models", guarded, (request) => listModels(models, request));
   app.get<{ Params: { "*": string } }>("/v1/models/*", guarded, (request) =>
     retrieveModel(models, request, request.params["*"]),

@@ -1,6 +1,7 @@
 // The body of a whole chat completion, and what a streamed one shares with it.
-import { StopReason, type ToolCallDelta } from "#gen/drawbridge/v1/prompt";
+import { StopReason } from "#gen/drawbridge/v1/prompt";
 import type { Usage } from "#gen/drawbridge/v1/usage";
+import type { ToolCall } from "../pipeline/collect.ts";
 
 export interface AnswerIdentity {
   /** chatcmpl-… */
@@ -36,9 +37,6 @@ export function usageBody(usage: Usage | undefined) {
     completion_tokens_details: { reasoning_tokens: Number(usage?.reasoningTokens ?? 0n) },
   };
 }
-
-/** A call of one of the client's tools, put together from its pieces. */
-export type ToolCall = Pick<ToolCallDelta, "id" | "name" | "argumentsJson">;
 
 export interface CompletionContent {
   readonly text: string;

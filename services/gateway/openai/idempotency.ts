@@ -1,5 +1,6 @@
 // Idempotency-Key: what it says, and the whole answers that a repeated one gets again, as far as memory allows.
 import { createHash } from "node:crypto";
+import type { FastifyRequest } from "fastify";
 import { LRUCache } from "lru-cache";
 import { ParameterError } from "./parse.ts";
 
@@ -11,9 +12,22 @@ export function idempotencyKeyOf(header: string | string[] | undefined): string 
   throw new ParameterError(`The Idempotency-Key has at most ${keyCharsMax} characters.`);
 }
 
-/** The same for bodies that say the same in the same order, however they are spaced. */
-export function bodyHashOf(body: unknown): string {
-  return createHash("sha256").update(JSON.stringify(body)).digest("hex");
+export interface Idempotency {
+  readonly key: string;
+  /** The same for requests to one route that say the same in the same order, however they are spaced. */
+  readonly bodyHash: string;
+}
+
+/** What a request's Idempotency-Key says, where it has one. */
+export function idempotencyOf({ headers, routeOptions, body }: FastifyRequest): Idempotency | undefined {
+  const key = idempotencyKeyOf(headers["idempotency-key"]);
+  return key === undefined ? undefined : { key, bodyHash: bodyHashOf(routeOptions.url ?? "", body) };
+}
+
+export function bodyHashOf(route: string, body: unknown): string {
+  return createHash("sha256")
+    .update(`${route}\n${JSON.stringify(body)}`)
+    .digest("hex");
 }
 
 export interface AnswerCache {
