@@ -4,17 +4,19 @@ import { mkdir, writeFile } from "node:fs/promises";
 import { cpus } from "node:os";
 import { resolve } from "node:path";
 import { setTimeout as sleep } from "node:timers/promises";
-import { startBareProxy } from "./contenders/bare-proxy.ts";
 import { type Contender, type ContenderName, contenderNames } from "./contenders/contender.ts";
-import { startDrawbridge } from "./contenders/drawbridge.ts";
+import { startDrawbridge, startSplitDrawbridge, valkeyProgram } from "./contenders/drawbridge.ts";
+import { haproxyVersion, startHaproxy } from "./contenders/haproxy.ts";
 import { nginxVersion, startNginx } from "./contenders/nginx.ts";
+import { startNodeProxy } from "./contenders/node-proxy.ts";
+import { installPortkey, startPortkey } from "./contenders/portkey.ts";
 import { createLoadGenerator, type LoadGenerator } from "./load/client.ts";
 import { measureWindow } from "./measure.ts";
 import { measureMemory, memoryScenario, streamsMax } from "./memory.ts";
 import { type BenchOptions, readOptions, usage } from "./options.ts";
 import { endAllProcesses } from "./processes.ts";
 import { profileSummaries } from "./profiles.ts";
-import { createResults, record, type Results, table } from "./report.ts";
+import { baselineOf, createResults, record, type Results, table } from "./report.ts";
 import { type Scenario, scenarios, slotsNeeded, warmUpPlan } from "./scenarios.ts";
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
@@ -28,16 +30,40 @@ const problems: string[] = [];
 type Use = "streams" | "memory";
 
 function start(name: ContenderName, use: Use, profileFolder: string | undefined): Promise<Contender> {
+  const product =
+    use === "streams"
+      ? ({ agent: "fast", slots: slotsNeeded, profileFolder } as const)
+      : ({ agent: "idle", slots: streamsMax, profileFolder } as const);
   switch (name) {
     case "bare-proxy":
-      return startBareProxy();
+      return startNodeProxy(name, "./bare-proxy-server.ts");
+    case "undici":
+      return startNodeProxy(name, "./undici-proxy-server.ts");
+    case "fastify":
+      return startNodeProxy(name, "./fastify-proxy-server.ts");
     case "nginx":
       return startNginx();
+    case "haproxy":
+      return startHaproxy();
+    case "portkey":
+      return startPortkey();
     case "drawbridge":
-      return use === "streams"
-        ? startDrawbridge({ agent: "fast", slots: slotsNeeded, profileFolder })
-        : startDrawbridge({ agent: "idle", slots: streamsMax, profileFolder });
+      return startDrawbridge(product);
+    case "split-sqlite":
+    case "split-valkey":
+      return startSplitDrawbridge(name, product);
   }
+}
+
+/** Of the chosen ones, those that this machine has; says which are left out. */
+async function present(chosen: ReadonlySet<ContenderName>): Promise<ContenderName[]> {
+  const missing = new Map<ContenderName, string>();
+  if (!nginxVersion()) missing.set("nginx", "nginx is not on the PATH");
+  if (!haproxyVersion()) missing.set("haproxy", "haproxy is not on the PATH");
+  if (!valkeyProgram()) missing.set("split-valkey", "neither valkey-server nor redis-server is on the PATH");
+  if (chosen.has("portkey") && !(await installPortkey())) missing.set("portkey", "it cannot be installed from npm");
+  for (const [name, why] of missing) if (chosen.has(name)) print(`${name} is left out: ${why}.`);
+  return contenderNames.filter((name) => chosen.has(name) && !missing.has(name));
 }
 
 async function measureStreams(names: readonly ContenderName[], options: BenchOptions, results: Results): Promise<void> {
@@ -106,9 +132,7 @@ function commit(): string {
 }
 
 async function run(options: BenchOptions): Promise<void> {
-  const nginx = nginxVersion();
-  if (!nginx && options.contenders.has("nginx")) print("nginx is not on the PATH: that yardstick is left out.");
-  const names = contenderNames.filter((name) => options.contenders.has(name) && (name !== "nginx" || nginx));
+  const names = await present(options.contenders);
   if (options.profileFolder) await mkdir(options.profileFolder, { recursive: true });
 
   const results = createResults();
@@ -120,14 +144,16 @@ async function run(options: BenchOptions): Promise<void> {
   const facts = {
     commit: commit(),
     node: process.version,
-    nginx,
+    nginx: nginxVersion(),
     cpu: cpu?.model,
     cores: cpus().length,
     rounds,
     seconds,
   };
-  print(`\n${rounds} rounds of ${seconds} s; median (min–max) ×ratio to the bare proxy. Memory: one round.`);
-  print(`commit ${facts.commit}, node ${facts.node}, nginx ${nginx ?? "–"}, ${facts.cores} × ${facts.cpu}\n`);
+  print(
+    `\n${rounds} rounds of ${seconds} s; median (min–max) ×ratio to ${baselineOf(results.rows())}. Memory: one round.`,
+  );
+  print(`commit ${facts.commit}, node ${facts.node}, ${facts.cores} × ${facts.cpu}\n`);
   print(table(results.rows()));
   for (const problem of problems) print(`! ${problem}`);
   if (options.jsonFile) {

@@ -1,6 +1,6 @@
 // Turns the values of all rounds into a table for people and a record for programs.
 import type { ContenderName } from "./contenders/contender.ts";
-import { baseline, contenderNames } from "./contenders/contender.ts";
+import { baselines, contenderNames } from "./contenders/contender.ts";
 import type { Metric } from "./scenarios.ts";
 
 export interface Row {
@@ -57,36 +57,56 @@ export function summarize(values: readonly number[]): Summary | undefined {
   return { median: (low + high) / 2, min: sorted[0] ?? Number.NaN, max: sorted.at(-1) ?? Number.NaN };
 }
 
+/** Whom the others are compared with: the peer, or the bare proxy where it did not take part. */
+export function baselineOf(rows: readonly Row[]): ContenderName {
+  return baselines.find((name) => rows.some((row) => row.values.has(name))) ?? "bare-proxy";
+}
+
 /** To the baseline's median. */
-function ratio(row: Row, contender: ContenderName): number | undefined {
+function ratio(row: Row, contender: ContenderName, baseline: ContenderName): number | undefined {
   const own = summarize(row.values.get(contender) ?? []);
   const base = summarize(row.values.get(baseline) ?? []);
   return own && base && contender !== baseline && base.median > 0 ? own.median / base.median : undefined;
 }
 
+/** A block for each scenario: a line for each contender, a column for each main metric, and what it is made of at the end. */
 export function table(rows: readonly Row[]): string {
-  const shown = contenderNames.filter((name) => rows.some((row) => row.values.has(name)));
-  const lines: string[][] = [["", ...shown]];
-  let scenario = "";
-  for (const row of rows) {
-    if (row.scenario !== scenario) lines.push([], [`${row.title} [${row.scenario}]`]);
-    ({ scenario } = row);
-    const label = `${row.role === "part" ? "    " : "  "}${row.metric}, ${row.unit}`;
-    lines.push([label, ...shown.map((name) => cell(row, name))]);
-  }
-  // A title runs over all columns.
-  const cells = lines.filter((line) => line.length > 1);
-  const widths = ["", ...shown].map((_, column) => Math.max(...cells.map((line) => line[column]?.length ?? 0)));
-  const layout = (line: readonly string[]) =>
-    line.length < 2 ? (line[0] ?? "") : line.map((text, column) => text.padEnd((widths[column] ?? 0) + 2)).join("");
-  return `${lines.map((line) => layout(line).trimEnd()).join("\n")}\n`;
+  const baseline = baselineOf(rows);
+  const blocks = [...Map.groupBy(rows, (row) => row.scenario)].map(([scenario, all]) => {
+    const title = `${all[0]?.title} [${scenario}]`;
+    return `${title}\n${block(all, baseline)}`;
+  });
+  return `${blocks.join("\n\n")}\n`;
 }
 
-function cell(row: Row, contender: ContenderName): string {
+function block(rows: readonly Row[], baseline: ContenderName): string {
+  const main = rows.filter((row) => row.role === "main");
+  const parts = rows.filter((row) => row.role === "part");
+  const names = contenderNames.filter((name) => rows.some((row) => row.values.has(name)));
+  const lines = [
+    ["", ...main.map((row) => `${row.metric}, ${row.unit}`), ""],
+    ...names.map((name) => [`  ${name}`, ...main.map((row) => cell(row, name, baseline)), partsOf(parts, name)]),
+  ];
+  const widths = lines[0]?.map((_, column) => Math.max(...lines.map((line) => line[column]?.length ?? 0))) ?? [];
+  const layout = (line: readonly string[]) =>
+    line.map((text, column) => text.padEnd((widths[column] ?? 0) + 2)).join("");
+  return lines.map((line) => layout(line).trimEnd()).join("\n");
+}
+
+function partsOf(parts: readonly Row[], name: ContenderName): string {
+  return parts
+    .flatMap((row) => {
+      const summary = summarize(row.values.get(name) ?? []);
+      return summary ? [`${row.metric.replace(/^of it /, "")} ${format(summary.median)} ${row.unit}`] : [];
+    })
+    .join(" · ");
+}
+
+function cell(row: Row, contender: ContenderName, baseline: ContenderName): string {
   const summary = summarize(row.values.get(contender) ?? []);
   if (!summary) return "–";
   const spread = row.values.get(contender)?.length === 1 ? "" : ` (${format(summary.min)}–${format(summary.max)})`;
-  const times = row.role === "main" ? ratio(row, contender) : undefined;
+  const times = ratio(row, contender, baseline);
   return `${format(summary.median)}${spread}${times === undefined ? "" : ` ×${times.toPrecision(2)}`}`;
 }
 
@@ -97,6 +117,7 @@ function format(value: number): string {
 }
 
 export function record(rows: readonly Row[], facts: Readonly<Record<string, unknown>>): string {
+  const baseline = baselineOf(rows);
   const measures = rows.flatMap((row) =>
     [...row.values].map(([contender, values]) => ({
       scenario: row.scenario,
@@ -104,7 +125,7 @@ export function record(rows: readonly Row[], facts: Readonly<Record<string, unkn
       unit: row.unit,
       contender,
       ...summarize(values),
-      ratio: ratio(row, contender),
+      ratio: ratio(row, contender, baseline),
       values,
     })),
   );

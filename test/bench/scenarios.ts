@@ -117,7 +117,7 @@ export function planFor(
 ): LoadPlan {
   return {
     port: contender.port,
-    authorization: contender.authorization,
+    headers: contender.headers,
     body: JSON.stringify({
       model: benchmarkModel,
       stream,

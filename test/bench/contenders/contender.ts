@@ -11,15 +11,26 @@ export interface ContenderProcesses {
 export interface Contender extends AsyncDisposable {
   readonly name: ContenderName;
   readonly port: number;
-  readonly authorization: string;
+  /** What its requests carry, such as a key. */
+  readonly headers: Readonly<Record<string, string>>;
   processes(): ContenderProcesses;
 }
 
-export const contenderNames = ["bare-proxy", "nginx", "drawbridge"] as const;
+export const contenderNames = [
+  "bare-proxy",
+  "nginx",
+  "haproxy",
+  "undici",
+  "fastify",
+  "portkey",
+  "drawbridge",
+  "split-sqlite",
+  "split-valkey",
+] as const;
 export type ContenderName = (typeof contenderNames)[number];
 
-/** The contender that all others are compared with. */
-export const baseline: ContenderName = "bare-proxy";
+/** Whom all others are compared with: the first of these that takes part. */
+export const baselines: readonly ContenderName[] = ["portkey", "bare-proxy"];
 
 /** The same request for everybody. */
 export const benchmarkModel = "bench";

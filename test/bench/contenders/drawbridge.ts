@@ -1,10 +1,12 @@
-// The product as it is started by its users: `drawbridge up` with its embedded store, keys, limits, prices and credits on.
+// The product, with keys, limits, prices and credits on: as its users start it on one machine (`drawbridge up`), and with every service a
+// process of its own, on the embedded store and on Valkey.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import { descendants, type StartedProcess, startProgram, waitFor } from "../processes.ts";
-import { benchmarkModel, type Contender, type ContenderProcesses } from "./contender.ts";
+import { accessSync, constants } from "node:fs";
+import { accepts, descendants, freePort, type StartedProcess, startProgram, waitFor } from "../processes.ts";
+import { benchmarkModel, type Contender, type ContenderName, type ContenderProcesses } from "./contender.ts";
 
 export interface DrawbridgeOptions {
   /** "fast" plays what the prompt says, in a small Node process per slot. "idle" is a shell of a megabyte, for very many open streams. */
@@ -51,42 +53,133 @@ function configuration({ agent, slots }: DrawbridgeOptions): object {
   };
 }
 
+/** A folder with the configuration in it, for as long as the contender lives. */
+async function prepare(stack: AsyncDisposableStack, options: DrawbridgeOptions): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), "drawbridge-bench-"));
+  stack.defer(() => rm(folder, { recursive: true, force: true }));
+  // JSON is YAML.
+  await writeFile(join(folder, "drawbridge.yaml"), JSON.stringify(configuration(options)));
+  return folder;
+}
+
+function startService(
+  service: string,
+  folder: string,
+  environment: Readonly<Record<string, string>>,
+  options: DrawbridgeOptions,
+): StartedProcess {
+  return startProgram({
+    name: `drawbridge ${service}`,
+    command: process.execPath,
+    args: [entry, service, "--grace", "1s"],
+    folder,
+    environment: {
+      DRAWBRIDGE_API_KEY: apiKey,
+      ...environment,
+      ...(options.profileFolder && {
+        NODE_OPTIONS: `--cpu-prof --cpu-prof-interval=500 --cpu-prof-dir=${options.profileFolder}`,
+      }),
+    },
+    endWithinMs: 15_000,
+  });
+}
+
+async function awaitAgents(port: number, parent: StartedProcess, options: DrawbridgeOptions): Promise<void> {
+  await waitFor("readiness", parent, startWithinMs, () => isReady(port));
+  const agentFile = agents[options.agent].file;
+  await waitFor(`${options.slots} agents`, parent, startWithinMs, () =>
+    split(parent.pid, agentFile).agents.length >= options.slots ? true : undefined,
+  );
+}
+
 export async function startDrawbridge(options: DrawbridgeOptions): Promise<Contender> {
   await using starting = new AsyncDisposableStack();
-  const folder = await mkdtemp(join(tmpdir(), "drawbridge-bench-"));
-  starting.defer(() => rm(folder, { recursive: true, force: true }));
-  const file = join(folder, "bench.json");
-  // JSON is YAML.
-  await writeFile(file, JSON.stringify(configuration(options)));
-  const up = starting.use(
-    startProgram({
-      name: "drawbridge",
-      command: process.execPath,
-      args: [entry, "up", "--config", file, "--grace", "1s"],
-      folder,
-      environment: {
-        DRAWBRIDGE_API_KEY: apiKey,
-        ...(options.profileFolder && {
-          NODE_OPTIONS: `--cpu-prof --cpu-prof-interval=500 --cpu-prof-dir=${options.profileFolder}`,
-        }),
-      },
-      endWithinMs: 15_000,
-    }),
-  );
+  const folder = await prepare(starting, options);
+  const up = starting.use(startService("up", folder, {}, options));
   const port = await waitFor("the address of `drawbridge up`", up, startWithinMs, () => publicPort(up));
-  await waitFor("readiness", up, startWithinMs, () => isReady(port));
-  const agentFile = agents[options.agent].file;
-  await waitFor(`${options.slots} agents`, up, startWithinMs, () =>
-    split(up.pid, agentFile).far.length >= options.slots ? true : undefined,
-  );
+  await awaitAgents(port, up, options);
   const resources = starting.move();
+  return contender("drawbridge", port, resources, () => {
+    const { workers, agents: far } = split(up.pid, agents[options.agent].file);
+    return { own: { up: [up.pid], worker: workers }, far };
+  });
+}
+
+export async function startSplitDrawbridge(
+  name: "split-sqlite" | "split-valkey",
+  options: DrawbridgeOptions,
+): Promise<Contender> {
+  await using starting = new AsyncDisposableStack();
+  const folder = await prepare(starting, options);
+  const valkey = name === "split-valkey" ? await startValkey(starting, folder) : undefined;
+  const services = ["registry", "scheduler", "controller", "gateway"] as const;
+  const ports: Record<string, number> = {};
+  for (const service of services) ports[service] = await freePort();
+  const environment = {
+    DRAWBRIDGE_STATE: valkey ? `valkey://127.0.0.1:${valkey.port}` : `sqlite:${join(folder, "state.db")}`,
+    DRAWBRIDGE_INTERNAL_TOKEN: "bench-internal-token",
+    DRAWBRIDGE_REGISTRY_URL: `http://127.0.0.1:${ports["registry"]}`,
+    DRAWBRIDGE_SCHEDULER_URL: `http://127.0.0.1:${ports["scheduler"]}`,
+    DRAWBRIDGE_CONTROLLER_URL: `http://127.0.0.1:${ports["controller"]}`,
+    DRAWBRIDGE_LISTEN: `127.0.0.1:${ports["gateway"]}`,
+  };
+  const started = new Map<string, StartedProcess>();
+  for (const service of services)
+    started.set(service, starting.use(startService(service, folder, environment, options)));
+  const pid = (service: string) => started.get(service)?.pid ?? 0;
+  const port = ports["gateway"] ?? 0;
+  const controller = started.get("controller");
+  if (!controller) throw new Error("The controller was not started.");
+  await awaitAgents(port, controller, options);
+  const resources = starting.move();
+  return contender(name, port, resources, () => {
+    const { workers, agents: far } = split(controller.pid, agents[options.agent].file);
+    const own = Object.fromEntries(services.map((service) => [service, [pid(service)]]));
+    return { own: { ...own, worker: workers, ...(valkey ? { valkey: [valkey.pid] } : {}) }, far };
+  });
+}
+
+function contender(
+  name: ContenderName,
+  port: number,
+  resources: AsyncDisposableStack,
+  processes: () => ContenderProcesses,
+): Contender {
   return {
-    name: "drawbridge",
+    name,
     port,
-    authorization: `Bearer ${apiKey}`,
-    processes: () => split(up.pid, agentFile),
+    headers: { authorization: `Bearer ${apiKey}` },
+    processes,
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+const valkeyPrograms = ["valkey-server", "redis-server"];
+
+/** The server's program; undefined: it is not on the PATH. */
+export function valkeyProgram(): string | undefined {
+  const folders = (process.env["PATH"] ?? "").split(":");
+  return valkeyPrograms.flatMap((name) => folders.map((each) => join(each, name))).find(isExecutable);
+}
+
+function isExecutable(file: string): boolean {
+  try {
+    accessSync(file, constants.X_OK);
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+async function startValkey(
+  stack: AsyncDisposableStack,
+  folder: string,
+): Promise<{ readonly pid: number; readonly port: number }> {
+  const port = await freePort();
+  const args = ["--port", String(port), "--bind", "127.0.0.1", "--dir", folder, "--save", ""];
+  const server = stack.use(startProgram({ name: "valkey", command: valkeyProgram() ?? "valkey-server", args, folder }));
+  await waitFor("valkey to listen", server, 5_000, () => accepts(port));
+  return { pid: server.pid, port };
 }
 
 function publicPort(up: StartedProcess): number | undefined {
@@ -95,15 +188,21 @@ function publicPort(up: StartedProcess): number | undefined {
 }
 
 async function isReady(port: number): Promise<true | undefined> {
-  const response = await fetch(`http://127.0.0.1:${port}/readyz`);
-  await response.body?.cancel();
-  return response.ok ? true : undefined;
+  try {
+    const response = await fetch(`http://127.0.0.1:${port}/readyz`);
+    await response.body?.cancel();
+    return response.ok ? true : undefined;
+  } catch {
+    return undefined;
+  }
 }
 
-/** Everything below `up` that does not run the agent's file is ours. */
-function split(up: number, agentFile: string): ContenderProcesses {
-  const below = descendants(up);
+/** Everything below a process that does not run the agent's file is ours. */
+function split(parent: number, agentFile: string): { readonly workers: number[]; readonly agents: number[] } {
+  const below = descendants(parent);
   const isAgent = (each: { commandLine: string }) => each.commandLine.includes(agentFile);
-  const workers = below.filter((each) => !isAgent(each)).map((each) => each.pid);
-  return { own: { up: [up], worker: workers }, far: below.filter(isAgent).map((each) => each.pid) };
+  return {
+    workers: below.filter((each) => !isAgent(each)).map((each) => each.pid),
+    agents: below.filter(isAgent).map((each) => each.pid),
+  };
 }

@@ -1,10 +1,9 @@
 // nginx as a proxy to the fake upstream: what a proxy can cost.
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
-import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { spawnSync } from "node:child_process";
-import { freePort, startProgram, waitFor } from "../processes.ts";
+import { accepts, freePort, startProgram, waitFor } from "../processes.ts";
 import type { Contender } from "./contender.ts";
 import { startUpstream } from "./upstream.ts";
 
@@ -62,16 +61,8 @@ export async function startNginx(): Promise<Contender> {
   return {
     name: "nginx",
     port,
-    authorization: "Bearer bench",
+    headers: { authorization: "Bearer bench" },
     processes: () => ({ own: { nginx: [nginx.pid] }, far: [upstream.pid] }),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
-}
-
-function accepts(port: number): Promise<true | undefined> {
-  return new Promise((resolve) => {
-    const socket = connect({ host: "127.0.0.1", port });
-    socket.once("connect", () => resolve(true)).once("error", () => resolve(undefined));
-    socket.once("connect", () => socket.destroy());
-  });
 }

@@ -2,7 +2,8 @@
 
 export interface LoadPlan {
   readonly port: number;
-  readonly authorization: string;
+  /** Beyond those that every request has. */
+  readonly headers: Readonly<Record<string, string>>;
   /** The whole body of each request. */
   readonly body: string;
   /**

@@ -133,11 +133,11 @@ function startClock(perSecond: number, lanes: readonly Lane[], actions: Actions)
   }, 1);
 }
 
-function requestBytes({ port, authorization, body }: LoadPlan): Buffer {
+function requestBytes({ port, headers, body }: LoadPlan): Buffer {
   const head = [
     "POST /v1/chat/completions HTTP/1.1",
     `host: 127.0.0.1:${port}`,
-    `authorization: ${authorization}`,
+    ...Object.entries(headers).map(([name, value]) => `${name}: ${value}`),
     "content-type: application/json",
     `content-length: ${Buffer.byteLength(body)}`,
   ];
