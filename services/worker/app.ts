@@ -14,6 +14,9 @@ import type { Log } from "../kit/log.ts";
 import { newId, type Random } from "../kit/random.ts";
 import { createAgentStarter } from "./protocol/agent-starter.ts";
 import { createAttempts } from "./turn/attempts.ts";
+import { createLane, type Lane } from "./conversations/lane.ts";
+import { createSchemaValidator } from "./formats/schema-validator.ts";
+import { createToolServer } from "./tools/tool-server.ts";
 import type { WorkerSettings } from "./config.ts";
 import { type Environment, folderName } from "./process/environment.ts";
 import { createDrain } from "./presence/drain.ts";
@@ -21,7 +24,7 @@ import { createWorkerService, type WorkerParts } from "./handlers.ts";
 import { addWorkerRoutes } from "./http.ts";
 import { createOrphanWatch } from "./presence/orphan.ts";
 import { createOutbox } from "./presence/outbox.ts";
-import { createPool, type Pool } from "./pool/pool.ts";
+import { createPool } from "./pool/pool.ts";
 import { workerHealth } from "./pool/pool-health.ts";
 import { findProfile } from "./profiles/index.ts";
 import { createReaper, type Reaper } from "./process/reaper.ts";
@@ -70,7 +73,14 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
   const workDirectory = join(options.directory, "work", folderName(spec.workerId));
   const reaper = createReaper({ workerTag, path: environment["PATH"] ?? "/usr/bin:/bin", clock, log });
   const outbox = createOutbox({ sizeMax: config.outcomes_max, log });
-  const pools = createPools({
+  const validator = createSchemaValidator(clock);
+  const toolServer = createToolServer({
+    version: options.version,
+    messageBytesMax: config.line_limit,
+    clock,
+    log,
+  });
+  const lanes = createLanes({
     ...options,
     environment,
     workDirectory,
@@ -78,17 +88,20 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     workerTag,
     onChange: () => registration.changed(),
   });
+  const pools = [...lanes.values()].map(({ pool }) => pool);
   const attempts = createAttempts({
     workerId: spec.workerId,
     incarnation: options.incarnation,
-    pools,
+    lanes,
     outbox,
+    toolServer,
+    validator,
     config,
     clock,
     log,
     onChange: () => registration.changed(),
   });
-  const statuses = () => [...pools.values()].map((pool) => pool.status());
+  const statuses = () => [...lanes.values()].map((lane) => lane.status());
   const describe = (): Worker => {
     const each = statuses();
     const { health, reason } = workerHealth(
@@ -118,7 +131,7 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     log,
   });
   const drain = createDrain({
-    pools: [...pools.values()],
+    pools,
     attempts,
     registration,
     graceMs: config.drain_grace,
@@ -147,7 +160,7 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     async start() {
       // Left by an earlier start of this worker that was killed.
       await rm(workDirectory, { recursive: true, force: true });
-      for (const pool of pools.values()) pool.start();
+      for (const pool of pools) pool.start();
       registration.start();
       orphan.start();
     },
@@ -156,13 +169,15 @@ export function createWorkerApp(options: WorkerAppOptions): WorkerApp {
     async [Symbol.asyncDispose]() {
       orphan[Symbol.dispose]();
       await drain.begin(0);
+      await toolServer[Symbol.asyncDispose]();
+      await validator[Symbol.asyncDispose]();
       await reaper[Symbol.asyncDispose]();
       await rm(workDirectory, { recursive: true, force: true });
     },
   };
 }
 
-interface PoolsOptions extends WorkerAppOptions {
+interface LanesOptions extends WorkerAppOptions {
   readonly environment: Environment;
   readonly workDirectory: string;
   readonly reaper: Reaper;
@@ -170,16 +185,23 @@ interface PoolsOptions extends WorkerAppOptions {
   readonly onChange: () => void;
 }
 
-function createPools(options: PoolsOptions): ReadonlyMap<string, Pool> {
+function createLanes(options: LanesOptions): ReadonlyMap<string, Lane> {
   const { spec, config } = options;
   const gate = createStartGate(config.starts_max);
   const nextNumber = counter();
-  const createOne = (account: AccountSpec): Pool => {
+  const createOne = (account: AccountSpec): Lane => {
     const profile = findProfile(account.agent, { agents: spec.agents, folder: options.folder ?? process.cwd() });
     const log = options.log.child({ account: account.id });
     const generation = spec.generations[account.id] ?? 0n;
     const startAgent = createAgentStarter({ ...options, account, profile, nextNumber });
-    return createPool({ ...options, measureMemory: treeMemory, account, generation, profile, startAgent, gate, log });
+    const onChange = () => {
+      lane.parked.relieve();
+      options.onChange();
+    };
+    const own = { account, generation, profile, startAgent, gate, log, onChange };
+    const pool = createPool({ ...options, ...own, measureMemory: treeMemory });
+    const lane = createLane({ ...options, pool, profile, log });
+    return lane;
   };
   return new Map(spec.accounts.map((account) => [account.id, createOne(account)]));
 }

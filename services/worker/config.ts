@@ -58,6 +58,22 @@ export const workerSettings = z.strictObject({
   orphan_timeout: duration().prefault("10m"),
   /** Outcomes that are kept until the registry has acknowledged them; beyond that the oldest is dropped. Default 100000. */
   outcomes_max: z.int().min(10_000).max(10_000_000).default(100_000),
+  /** Sessions of finished prompts that are kept for the next request of their conversation, for each account. Default 32; 0: none. */
+  conversations_max: z.int().min(0).max(1024).default(32),
+  /** Time for that next request. Default 5m. */
+  conversation_timeout: duration().prefault("5m"),
+  /** Time for an agent to ask which tools there are, in a session with tools. Default 15s. */
+  tool_list_timeout: duration().prefault("15s"),
+  /** Calls of tools that come within so long of each other are one answer. Default 100ms. */
+  tool_gather: duration().prefault("100ms"),
+  /** Time for a client to bring the results of its tools, while the agent waits; a profile may say less. Default 110s. */
+  tool_park_timeout: duration().prefault("110s"),
+  /** Agents that wait for results at the same time, for each account; beyond that the oldest wait ends. Default 16; 0: none waits. */
+  tools_parked_max: z.int().min(0).max(1024).default(16),
+  /** So long an agent waits for results though prompts wait for its process. Default 10s. */
+  tool_yield_after: duration().prefault("10s"),
+  /** The longest answer of a prompt with a response format, in characters. Default 1MiB. */
+  format_limit: byteSize().prefault("1MiB"),
 });
 
 export type WorkerSettings = z.output<typeof workerSettings>;

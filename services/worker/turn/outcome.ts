@@ -4,8 +4,10 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { StopReason } from "#gen/drawbridge/v1/prompt";
 import { End, type Outcome, OutcomeSchema, type Usage } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../kit/errors.ts";
+import type { Execution } from "./attempt.ts";
 import type { TurnResult } from "./turn.ts";
-import { type Metered, usageOf, usageOfCutTurn } from "./usage.ts";
+import type { Cut } from "./turn-output.ts";
+import { lessBilled, type Metered, usageOf, usageOfCutTurn } from "./usage.ts";
 
 /** Who ended an attempt from outside. */
 export type StopCause =
@@ -38,12 +40,19 @@ export type Verdict =
 export function verdictOf(result: TurnResult, cause: StopCause | undefined, content: boolean): Verdict {
   const { end } = result;
   if (end.kind === "stopped") return stopVerdict(cause ?? "caller_left", content);
-  if (end.kind === "cut") {
-    const stopReason = end.cut === "max_tokens" ? StopReason.MAX_TOKENS : StopReason.STOP_SEQUENCE;
-    return { kind: "finished", stopReason, end: End.FINISHED };
-  }
+  if (end.kind === "calls") return { kind: "finished", stopReason: StopReason.TOOL_CALLS, end: End.FINISHED };
+  if (end.kind === "cut") return cutVerdict(end.cut, content);
   if (end.kind === "failed") return failureVerdict(end.error, content);
   return finishVerdict(end.stopReason, content);
+}
+
+function cutVerdict(cut: Cut, content: boolean): Verdict {
+  if (cut === "too_long") {
+    const error = new DrawbridgeError("AGENT_ERROR", "The answer is too long to be looked at for its form.");
+    return failureVerdict(error, content);
+  }
+  const stopReason = cut === "max_tokens" ? StopReason.MAX_TOKENS : StopReason.STOP_SEQUENCE;
+  return { kind: "finished", stopReason, end: End.FINISHED };
 }
 
 /** An attempt that was stopped from outside, running or waiting. */
@@ -88,15 +97,24 @@ function finishVerdict(stopReason: string, content: boolean): Verdict {
 }
 
 /** What was used. Absent where nothing is known to have been: no process took the prompt, or it failed before it said or reported anything. */
-function usageFor(result: TurnResult | undefined, verdict: Verdict, facts: AttemptFacts): Usage | undefined {
-  if (!result) return undefined;
-  if (result.end.kind === "finished") return usageOf(result, facts.metered);
+function usageFor({ results, billed, verdict }: Execution, facts: AttemptFacts): Usage | undefined {
+  const last = results.at(-1);
+  if (!last) return undefined;
+  if (last.end.kind === "finished") return lessBilled(usageOf(results, facts.metered), billed);
   if (facts.firstContentAtMs === undefined && verdict.kind === "failed") return undefined;
-  return usageOfCutTurn(result, facts.metered);
+  return lessBilled(usageOfCutTurn(results, facts.metered), billed);
 }
 
-export function outcomeOf(facts: AttemptFacts, verdict: Verdict, result: TurnResult | undefined): Outcome {
-  const usage = usageFor(result, verdict, facts);
+/** What the turns cost together, as far as the agent told. */
+function millicreditsOf(results: readonly TurnResult[]): number | undefined {
+  const told = results.flatMap(({ millicredits }) => (millicredits === undefined ? [] : [millicredits]));
+  return told.length === 0 ? undefined : told.reduce((sum, each) => sum + each, 0);
+}
+
+export function outcomeOf(facts: AttemptFacts, execution: Execution): Outcome {
+  const { verdict, results, conversation } = execution;
+  const usage = usageFor(execution, facts);
+  const millicredits = millicreditsOf(results);
   const error = verdict.kind === "failed" ? verdict.error : undefined;
   const retryAfterMs = error?.retryAfterMs;
   return create(OutcomeSchema, {
@@ -106,10 +124,11 @@ export function outcomeOf(facts: AttemptFacts, verdict: Verdict, result: TurnRes
     workerId: facts.workerId,
     end: verdict.end,
     content: facts.firstContentAtMs !== undefined,
+    conversation,
     startedAt: timestampFromMs(facts.startedAtMs),
     endedAt: timestampFromMs(facts.endedAtMs),
     ...(usage ? { usage } : {}),
-    ...(result?.millicredits === undefined ? {} : { millicredits: BigInt(result.millicredits) }),
+    ...(millicredits === undefined ? {} : { millicredits: BigInt(millicredits) }),
     ...(error ? { reason: error.reasonValue } : {}),
     ...(facts.firstContentAtMs === undefined ? {} : { firstContentAt: timestampFromMs(facts.firstContentAtMs) }),
     ...(retryAfterMs === undefined ? {} : { retryAt: timestampFromMs(facts.endedAtMs + retryAfterMs) }),

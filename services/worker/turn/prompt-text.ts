@@ -7,23 +7,35 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 export interface PromptTextOptions {
   /** Whether the agent advertised images. */
   readonly takesImages: boolean;
+  /** Whether the session has the instructions already. */
+  readonly leaveOutInstructions?: boolean;
+  /** What the request demands beyond its messages, such as the form of the answer. */
+  readonly demands?: readonly string[];
 }
 
 /** UNSUPPORTED_CONTENT if there is an image and the agent takes none. */
 export function promptBlocks(messages: readonly Message[], options: PromptTextOptions): ContentBlock[] {
   refuseImages(messages, options);
-  const instructions = messages.filter(isInstruction);
+  const { leaveOutInstructions = false, demands = [] } = options;
+  const instructions = leaveOutInstructions ? [] : messages.filter(isInstruction).map(({ parts }) => partBlocks(parts));
+  instructions.push(...demands.map((demand) => [textBlock(demand)]));
   const conversation = messages.filter((message) => !isInstruction(message));
-  const [only] = conversation;
-  if (messages.length === 1 && only?.role === Role.USER) return partBlocks(only.parts);
   const last = conversation.at(-1)?.role === Role.USER ? conversation.at(-1) : undefined;
+  if (last && instructions.length === 0 && conversation.length === 1) return mergeText(partBlocks(last.parts));
   const history = last ? conversation.slice(0, -1) : conversation;
-  const mark = unusedMark(messages);
+  const mark = unusedMark(messages, demands);
   return mergeText([
-    ...instructionBlocks(instructions, mark),
+    ...instructionSection(instructions, mark),
     ...historyBlocks(history, mark),
     ...(last ? lastBlocks(last, history.length > 0) : [textBlock(continuation(history))]),
   ]);
+}
+
+/** The instructions alone, for an agent that takes them apart from the prompt. Empty where they have pictures: those stay in the prompt. */
+export function instructionBlocks(messages: readonly Message[]): ContentBlock[] {
+  const instructions = messages.filter(isInstruction).map(({ parts }) => partBlocks(parts));
+  if (instructions.flat().some(({ type }) => type !== "text")) return [];
+  return mergeText(joined(instructions));
 }
 
 function isInstruction(message: Message): boolean {
@@ -38,14 +50,18 @@ function refuseImages(messages: readonly Message[], { takesImages }: PromptTextO
   );
 }
 
-function instructionBlocks(messages: readonly Message[], mark: string): ContentBlock[] {
-  if (messages.length === 0) return [];
+function instructionSection(instructions: readonly ContentBlock[][], mark: string): ContentBlock[] {
+  if (instructions.length === 0) return [];
   return [
     textBlock(`Instructions of the application, which you follow in your answer (between the lines marked ${mark}):\n`),
     textBlock(`=== INSTRUCTIONS ${mark} ===\n`),
-    ...messages.flatMap((message, index) => [...(index > 0 ? [textBlock("\n\n")] : []), ...partBlocks(message.parts)]),
+    ...joined(instructions),
     textBlock(`\n=== END OF INSTRUCTIONS ${mark} ===\n\n`),
   ];
+}
+
+function joined(texts: readonly ContentBlock[][]): ContentBlock[] {
+  return texts.flatMap((blocks, index) => (index > 0 ? [textBlock("\n\n"), ...blocks] : blocks));
 }
 
 function historyBlocks(messages: readonly Message[], mark: string): ContentBlock[] {
@@ -55,8 +71,8 @@ function historyBlocks(messages: readonly Message[], mark: string): ContentBlock
     ...messages.flatMap((message) => [
       textBlock(`=== ${author(message)} ${mark} ===\n`),
       ...partBlocks(message.parts),
-      ...message.toolCalls.map((call) =>
-        textBlock(`\n[called tool ${call.name} (${call.id}) with ${call.argumentsJson}]`),
+      ...message.toolCalls.map(({ name, id, argumentsJson }) =>
+        textBlock(`\n=== ASSISTANT CALLS TOOL ${word(name)} AS ${word(id)} ${mark} ===\n${argumentsJson}`),
       ),
       textBlock("\n"),
     ]),
@@ -71,7 +87,7 @@ function lastBlocks(message: Message, afterHistory: boolean): ContentBlock[] {
 
 function continuation(history: readonly Message[]): string {
   const role = history.at(-1)?.role;
-  if (role === Role.TOOL) return "Answer the user with the tool's result.";
+  if (role === Role.TOOL) return "Go on with the result of the tool.";
   if (role === Role.ASSISTANT) return "Continue the assistant's last message from where it ends.";
   return "Answer as the instructions say.";
 }
@@ -79,8 +95,13 @@ function continuation(history: readonly Message[]): string {
 function author(message: Message): string {
   const name = message.name ? ` (${message.name.replaceAll(/[^\p{L}\p{N} ._-]/gu, "_")})` : "";
   if (message.role === Role.ASSISTANT) return `ASSISTANT${name}`;
-  if (message.role === Role.TOOL) return `RESULT OF TOOL CALL ${message.toolCallId.replaceAll(/[^\w.-]/g, "_")}`;
+  if (message.role === Role.TOOL) return `RESULT OF TOOL CALL ${word(message.toolCallId)}`;
   return `USER${name}`;
+}
+
+/** A name that cannot end its line. */
+function word(text: string): string {
+  return text.replaceAll(/[^\w.-]/g, "_");
 }
 
 function partBlocks(parts: readonly ContentPart[]): ContentBlock[] {
@@ -107,12 +128,13 @@ function mergeText(blocks: readonly ContentBlock[]): ContentBlock[] {
 }
 
 /** A word for the delimiters that stands in no message, so that no message can end its own section. The same messages give the same one. */
-function unusedMark(messages: readonly Message[]): string {
-  const texts = messages.flatMap(({ parts, toolCalls }) => [
+function unusedMark(messages: readonly Message[], demands: readonly string[]): string {
+  // Joined without anything between them, as the pieces of a message are.
+  const text = messages.flatMap(({ parts, toolCalls }) => [
     ...parts.flatMap(({ part }) => (part.case === "text" ? [part.value] : [])),
-    ...toolCalls.flatMap((call) => [call.id, call.name, call.argumentsJson]),
+    ...toolCalls.map(({ argumentsJson }) => argumentsJson),
   ]);
-  const used = new Set(texts.flatMap((text) => [...text.matchAll(/#(\d{1,9})/g)].map((match) => Number(match[1]))));
+  const used = new Set([...[...text, ...demands].join("").matchAll(/#(\d{1,9})/g)].map((match) => Number(match[1])));
   let number = 1;
   while (used.has(number)) number += 1;
   return `#${number}`;

@@ -1,17 +1,24 @@
 // What an agent says in one turn, on its way to the caller: whole characters, up to a stop sequence or the output limit, counted.
+import { create } from "@bufbuild/protobuf";
+import { ToolCallDeltaSchema } from "#gen/drawbridge/v1/prompt";
+import type { ToolCallInHand } from "../tools/tool-desk.ts";
 import type { Batcher, Delta } from "./batcher.ts";
 import { createOutputMeter, createStopScanner } from "./output-limits.ts";
 
 /** Why the output ended before the agent did. */
-export type Cut = "max_tokens" | "stop_sequence";
+export type Cut = "max_tokens" | "stop_sequence" | "too_long";
 
 export interface TurnOutputOptions {
   /** 0: no limit. */
   readonly tokensMax: number;
   readonly stop: readonly string[];
   readonly batcher: Batcher;
+  /** Characters of text that are collected instead of being passed on, because the whole has to be looked at; 0: none. */
+  readonly collectMax?: number;
   /** Told once, at the first piece that the caller gets. */
   readonly onFirst: () => void;
+  /** Told of every piece of text that the caller gets. */
+  readonly onText?: (text: string) => void;
 }
 
 export interface TurnOutput {
@@ -21,27 +28,48 @@ export interface TurnOutput {
   flush(): Cut | undefined;
   /** From now on pieces are counted and not passed on: nobody waits for them. */
   mute(): void;
+  /** A call of one of the client's tools. It is passed on and counted, whatever happens to text. */
+  call(index: number, call: ToolCallInHand): void;
+  /** What was collected. */
+  readonly collected: string;
+  /** The collected text, or what became of it, goes out, muted or not. */
+  release(text: string): void;
+  /** What was collected is forgotten: the agent says it anew. */
+  restart(): void;
   readonly tokens: number;
   readonly reasoningTokens: number;
   /** Whether anything was passed on. */
   readonly content: boolean;
 }
 
-export function createTurnOutput({ tokensMax, stop, batcher, onFirst }: TurnOutputOptions): TurnOutput {
-  const scanner = createStopScanner(stop);
+export function createTurnOutput(options: TurnOutputOptions): TurnOutput {
+  const { tokensMax, batcher, collectMax = 0, onFirst, onText } = options;
+  const scanner = createStopScanner(options.stop);
   const meter = createOutputMeter(tokensMax);
   const halves: Record<Delta, string> = { text: "", reasoning: "" };
   let cut: Cut | undefined;
   let muted = false;
   let content = false;
+  let collected = "";
 
+  const begin = () => {
+    if (!content) onFirst();
+    content = true;
+  };
+  const pass = (kind: Delta, text: string) => {
+    begin();
+    batcher.delta(kind, text);
+    if (kind === "text") onText?.(text);
+  };
   const emit = (kind: Delta, piece: string): Cut | undefined => {
     if (piece === "") return undefined;
     const { text, full } = meter.push(kind, piece);
-    if (text !== "" && !muted) {
-      if (!content) onFirst();
-      content = true;
-      batcher.delta(kind, text);
+    if (collectMax === 0) {
+      if (text !== "" && !muted) pass(kind, text);
+    } else if (kind === "text") {
+      // Reasoning would commit the answer before anybody knows that it has the right form.
+      if (collected.length + text.length > collectMax) return "too_long";
+      collected += text;
     }
     return full ? "max_tokens" : undefined;
   };
@@ -61,6 +89,23 @@ export function createTurnOutput({ tokensMax, stop, batcher, onFirst }: TurnOutp
       return cut;
     },
     mute: () => void (muted = true),
+    call(index, { id, name, argumentsJson }) {
+      meter.push("text", `${name}${argumentsJson}`);
+      begin();
+      batcher.add({ case: "toolCall", value: create(ToolCallDeltaSchema, { index, id, name, argumentsJson }) });
+    },
+    get collected() {
+      return collected;
+    },
+    release(text) {
+      collected = "";
+      if (text !== "") pass("text", text);
+    },
+    restart() {
+      collected = "";
+      halves.text = halves.reasoning = "";
+      scanner.flush();
+    },
     get tokens() {
       return meter.tokens;
     },

@@ -20,24 +20,71 @@ export interface Reported {
   readonly contextTokens?: number | undefined;
 }
 
-/** `metered`: what was counted here. */
-export function usageOf(reported: Reported, metered: Metered): Usage {
-  return reportedUsage(reported) ?? estimate(reported, metered);
+export const nothingMetered: Metered = { inputTokens: 0, outputTokens: 0, reasoningTokens: 0 };
+
+export function addMetered(one: Metered, other: Metered): Metered {
+  return {
+    inputTokens: one.inputTokens + other.inputTokens,
+    outputTokens: one.outputTokens + other.outputTokens,
+    reasoningTokens: one.reasoningTokens + other.reasoningTokens,
+  };
+}
+
+/** Of the turns of one answer. `metered`: what was counted here, of all of them. */
+export function usageOf(turns: readonly Reported[], metered: Metered): Usage {
+  return reportedByAll(turns) ?? estimate(turns, metered);
 }
 
 /**
- * The usage of a turn that was ended early. Agents report nothing, or nonsense, for such turns, and what they produced after the cut is not
+ * The usage of turns whose last was ended early. Agents report nothing, or nonsense, for such turns, and what they produced after the cut is not
  * the caller's: the output is what was counted here.
  */
-export function usageOfCutTurn(reported: Reported, metered: Metered): Usage {
-  const usage = estimate(reported, metered);
-  const known = reportedUsage(reported);
+export function usageOfCutTurn(turns: readonly Reported[], metered: Metered): Usage {
+  const usage = estimate(turns, metered);
+  const known = reportedByAll(turns);
   if (!known) return usage;
   return { ...usage, inputTokens: known.inputTokens, cachedInputTokens: known.cachedInputTokens };
 }
 
+/**
+ * An agent reports a turn at its end, with all its parts. What was billed for the earlier ones, by our own count, is not billed again. Our own
+ * count is of the last part alone.
+ */
+export function lessBilled(usage: Usage, billed: Metered): Usage {
+  if (usage.source !== UsageSource.REPORTED) return usage;
+  const less = (amount: bigint, paid: number) => amount - atMost(amount, BigInt(paid));
+  const inputTokens = less(usage.inputTokens, billed.inputTokens);
+  const outputTokens = less(usage.outputTokens, billed.outputTokens);
+  return {
+    ...usage,
+    inputTokens,
+    outputTokens,
+    cachedInputTokens: atMost(usage.cachedInputTokens, inputTokens),
+    reasoningTokens: atMost(usage.reasoningTokens, outputTokens),
+  };
+}
+
+function atMost(amount: bigint, limit: bigint): bigint {
+  return amount < limit ? amount : limit;
+}
+
+function reportedByAll(turns: readonly Reported[]): Usage | undefined {
+  return turns.map(reportedUsage).reduce((sum, each) => sum && each && addUsage(sum, each));
+}
+
+function addUsage(one: Usage, other: Usage): Usage {
+  return {
+    ...one,
+    inputTokens: one.inputTokens + other.inputTokens,
+    cachedInputTokens: one.cachedInputTokens + other.cachedInputTokens,
+    outputTokens: one.outputTokens + other.outputTokens,
+    reasoningTokens: one.reasoningTokens + other.reasoningTokens,
+  };
+}
+
 /** What fills the context is the input and the output; an agent's own instructions, which we do not see, are in it. */
-function estimate({ contextTokens = 0 }: Reported, { inputTokens, outputTokens, reasoningTokens }: Metered): Usage {
+function estimate(turns: readonly Reported[], { inputTokens, outputTokens, reasoningTokens }: Metered): Usage {
+  const contextTokens = turns.at(-1)?.contextTokens ?? 0;
   return create(UsageSchema, {
     inputTokens: BigInt(Math.max(inputTokens, contextTokens - outputTokens)),
     outputTokens: BigInt(outputTokens),

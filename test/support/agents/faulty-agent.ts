@@ -19,6 +19,11 @@
 //                   "permission"            asks for a permission, then answers with its outcome as text
 //                   "environment"           answers with its environment and directory, as JSON
 //                   "echo"                  answers with the prompt's text
+//                   "history"               answers with the number of the session's prompts and the length of all of them
+//                   "call"                  calls tools of the session's MCP server, asking for permission first: `calls`, a list of
+//                                           {name, arguments}, at the same time, or with `one_by_one`; then answers with their results as JSON;
+//                                           `text` is said before
+//                   "tools"                 answers with the list of the MCP server's tools, as JSON
 //                   "stderr"                writes `message` to standard error, then an answer
 //                   "late"                  an answer, then more updates for the session after it
 //                   "forget"                forgets the session: "Session not found", this time and, with `always`, every time
@@ -29,15 +34,17 @@
 //   delay_ms      before the first chunk (default 0)
 //   thoughts      chunks of reasoning before the text (default 0)
 //   stop_reason   of the answer (default "end_turn")
+//   corrected     the text of the next answer, if that is asked for because this one is not of the right form
 //   usage         the answer's usage object; "none": no usage (default: none)
 //   meta          the answer's _meta
 //   credits       sent as _kiro.dev/metadata after the answer
 //
 // Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
-// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --stderr TEXT (at the start), --models a,b (offered as a config option).
+// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option).
 import { spawn } from "node:child_process";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
+import { createToolClient, type ToolClient } from "./tool-client.ts";
 
 interface Instruction {
   readonly do?: string;
@@ -56,6 +63,9 @@ interface Instruction {
   readonly data?: unknown;
   readonly bytes?: number;
   readonly always?: boolean;
+  readonly calls?: readonly { readonly name: string; readonly arguments?: unknown }[];
+  readonly one_by_one?: boolean;
+  readonly corrected?: string;
   readonly notify?: { readonly method: string; readonly params?: Record<string, unknown> };
 }
 
@@ -82,6 +92,16 @@ class Failure extends Error {
   }
 }
 
+/** What a session was told, and the tools that it may call. */
+interface Memory {
+  prompts: number;
+  chars: number;
+  /** What to say when it is told to correct its answer. */
+  corrected: string | undefined;
+  readonly tools: ToolClient | undefined;
+}
+
+const memories = new Map<string, Memory>();
 /** Sessions with the function that cancels their turn. */
 const sessions = new Map<string, () => void>();
 const permissions = new Map<number, (result: unknown) => void>();
@@ -157,6 +177,18 @@ function untilCancelled(signal: AbortSignal): Promise<void> {
     if (signal.aborted) resolve();
     signal.addEventListener("abort", () => resolve(), { once: true });
   });
+}
+
+async function askPermission(sessionId: string, about: Record<string, unknown>): Promise<unknown> {
+  const id = requestCount++;
+  const answered = new Promise<unknown>((resolve) => permissions.set(id, resolve));
+  const options = [
+    { optionId: "yes", name: "Allow", kind: "allow_once" },
+    { optionId: "no", name: "Reject", kind: "reject_once" },
+  ];
+  const toolCall = { toolCallId: String(id), ...about };
+  await send({ id, method: "session/request_permission", params: { sessionId, toolCall, options } });
+  return await answered;
 }
 
 const forever = new Promise<never>(() => {});
@@ -235,16 +267,31 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
     spawnSurvivor("inherit");
     process.exit(turn.instruction.code ?? 1);
   },
-  async permission(turn) {
-    const id = requestCount++;
-    const answered = new Promise<unknown>((resolve) => permissions.set(id, resolve));
-    const options = [
-      { optionId: "yes", name: "Allow", kind: "allow_once" },
-      { optionId: "no", name: "Reject", kind: "reject_once" },
-    ];
-    const toolCall = { toolCallId: "1", title: "rm -rf" };
-    await send({ id, method: "session/request_permission", params: { sessionId: turn.sessionId, toolCall, options } });
-    await chunk(turn.sessionId, JSON.stringify(await answered));
+  async permission({ sessionId }) {
+    await chunk(sessionId, JSON.stringify(await askPermission(sessionId, { title: "rm -rf" })));
+  },
+  async history({ sessionId }) {
+    const { prompts, chars } = memories.get(sessionId) ?? { prompts: 0, chars: 0 };
+    await chunk(sessionId, JSON.stringify({ prompts, chars }));
+  },
+  async tools({ sessionId }) {
+    await chunk(sessionId, JSON.stringify(memories.get(sessionId)?.tools?.offered ?? null));
+  },
+  async call({ sessionId, instruction, signal }) {
+    const { calls = [], one_by_one, text } = instruction;
+    const tools = memories.get(sessionId)?.tools;
+    if (!tools) throw new Failure(-32603, "the session has no tools");
+    if (text !== undefined) await chunk(sessionId, text);
+    const results: unknown[] = [];
+    const call = async ({ name, arguments: given }: (typeof calls)[number], index: number) => {
+      const permission = await askPermission(sessionId, { title: `${tools.server}_${name}`, kind: "other" });
+      results[index] = JSON.stringify(permission).includes('"yes"')
+        ? await tools.call(name, given ?? {}, signal)
+        : permission;
+    };
+    if (one_by_one) for (const [index, each] of calls.entries()) await call(each, index);
+    else await Promise.all(calls.map(call));
+    if (!signal.aborted) await chunk(sessionId, JSON.stringify(results));
   },
   async environment(turn) {
     await chunk(turn.sessionId, JSON.stringify({ env: process.env, cwd: process.cwd(), model }));
@@ -264,7 +311,16 @@ async function prompt(params: Record<string, unknown>): Promise<Record<string, u
   const sessionId = String(params["sessionId"]);
   if (!sessions.has(sessionId)) throw new Failure(-32002, "Session not found");
   const text = textOf(params);
-  const instruction = instructionIn(text);
+  const memory = memories.get(sessionId);
+  const instruction = {
+    ...instructionIn(text),
+    ...(text.startsWith("Your last answer") ? { text: memory?.corrected } : {}),
+  };
+  if (memory) {
+    memory.prompts += 1;
+    memory.chars += text.length;
+    memory.corrected = instruction.corrected;
+  }
   const cancel = new AbortController();
   sessions.set(sessionId, () => cancel.abort());
   const action = actions[instruction.do ?? "answer"];
@@ -308,9 +364,10 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
     if (option("crash") === "initialize") process.exit(3);
     await delay(Number(option("start-delay-ms") ?? 0));
     const sessionCapabilities = args.includes("--no-close") ? {} : { close: {} };
-    return { protocolVersion: 1, agentCapabilities: { sessionCapabilities }, authMethods: [] };
+    const mcpCapabilities = { http: !args.includes("--no-mcp") };
+    return { protocolVersion: 1, agentCapabilities: { sessionCapabilities, mcpCapabilities }, authMethods: [] };
   },
-  async "session/new"() {
+  async "session/new"(params) {
     if (option("crash") === "session") process.exit(4);
     const notification = option("notify");
     if (notification !== undefined) await send({ method: notification, params: { fallbackAgent: "default" } });
@@ -318,10 +375,16 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
     if (code !== undefined) throw new Failure(Number(code), args[args.indexOf("--fail-session") + 2] ?? "failed");
     const sessionId = `session-${++sessionCount}`;
     sessions.set(sessionId, () => {});
+    const [server] = (params["mcpServers"] ?? []) as { name: string; url: string }[];
+    const tools = server ? createToolClient(server) : undefined;
+    // As real agents do, after the answer.
+    if (!args.includes("--no-list")) setTimeout(() => void tools?.connect(), 5);
+    memories.set(sessionId, { prompts: 0, chars: 0, corrected: undefined, tools });
     return { sessionId, ...configOptions() };
   },
   async "session/close"(params) {
     sessions.delete(String(params["sessionId"]));
+    memories.delete(String(params["sessionId"]));
     return {};
   },
   async "session/set_config_option"(params) {

@@ -3,7 +3,14 @@ import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { StopReason } from "#gen/drawbridge/v1/prompt";
 import { End, UsageSource } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
-import { failureVerdict, outcomeOf, stopVerdict, verdictOf } from "../../../services/worker/turn/outcome.ts";
+import {
+  failureVerdict,
+  outcomeOf,
+  stopVerdict,
+  type Verdict,
+  verdictOf,
+} from "../../../services/worker/turn/outcome.ts";
+import { nothingMetered } from "../../../services/worker/turn/usage.ts";
 import type { TurnEnd, TurnResult } from "../../../services/worker/turn/turn.ts";
 
 const result = (end: TurnEnd, fields: Partial<TurnResult> = {}): TurnResult => ({
@@ -22,6 +29,12 @@ const facts = {
   endedAtMs: 3_000,
   metered: { inputTokens: 10, outputTokens: 5, reasoningTokens: 0 },
 };
+const execution = (verdict: Verdict, ...results: TurnResult[]) => ({
+  verdict,
+  results,
+  billed: nothingMetered,
+  conversation: "",
+});
 const crash = new DrawbridgeError("AGENT_CRASHED", "gone");
 const late = new DrawbridgeError("DEADLINE_EXCEEDED", "late");
 
@@ -55,26 +68,26 @@ describe("the verdict", () => {
 describe("the outcome", () => {
   it("of a failure before content names no usage, and the credits that the agent reported", () => {
     const turn = result({ kind: "failed", error: crash }, { millicredits: 40 });
-    const outcome = outcomeOf({ ...facts, firstContentAtMs: undefined }, failureVerdict(crash, false), turn);
+    const outcome = outcomeOf({ ...facts, firstContentAtMs: undefined }, execution(failureVerdict(crash, false), turn));
     expect(outcome).toMatchObject({ content: false, reason: ErrorReason.AGENT_CRASHED, millicredits: 40n });
     expect(outcome.usage).toBeUndefined();
     expect(outcome.firstContentAt).toBeUndefined();
   });
 
   it("of a failure after content names what was produced", () => {
-    const outcome = outcomeOf(facts, failureVerdict(crash, true), result({ kind: "failed", error: crash }));
+    const outcome = outcomeOf(facts, execution(failureVerdict(crash, true), result({ kind: "failed", error: crash })));
     expect(outcome).toMatchObject({ content: true, usage: { outputTokens: 5n, source: UsageSource.ESTIMATED } });
   });
 
   it("of a prompt that no agent got names nothing", () => {
     expect(
-      outcomeOf({ ...facts, firstContentAtMs: undefined }, stopVerdict("cancelled", false), undefined).usage,
+      outcomeOf({ ...facts, firstContentAtMs: undefined }, execution(stopVerdict("cancelled", false))).usage,
     ).toBeUndefined();
   });
 
   it("says when the provider wants more calls", () => {
     const error = new DrawbridgeError("AGENT_RATE_LIMITED", "slow down", { retryAfterMs: 7_000 });
-    const outcome = outcomeOf(facts, failureVerdict(error, false), result({ kind: "failed", error }));
+    const outcome = outcomeOf(facts, execution(failureVerdict(error, false), result({ kind: "failed", error })));
     expect(outcome.retryAt?.seconds).toBe(10n);
   });
 });

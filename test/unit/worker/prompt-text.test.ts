@@ -65,7 +65,7 @@ describe("a prompt", () => {
       ]),
     );
     expect(text).toMatch(/weather[^]*Rome[^]*call_1[^]*sunny/);
-    expect(text.endsWith("Answer the user with the tool's result.")).toBe(true);
+    expect(text.endsWith("Go on with the result of the tool.")).toBe(true);
   });
 
   it("has images as blocks in their places, for agents that take them", () => {

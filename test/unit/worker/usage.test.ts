@@ -15,7 +15,7 @@ describe("usage", () => {
       { inputTokens: 116, cachedReadTokens: 7, outputTokens: 42, thoughtTokens: 3, totalTokens: 168 },
     ],
   ])("reported as %s", (_, usage) => {
-    expect(usageOf({ answer: { usage } }, metered)).toMatchObject({
+    expect(usageOf([{ answer: { usage } }], metered)).toMatchObject({
       inputTokens: 123n,
       cachedInputTokens: 7n,
       outputTokens: 45n,
@@ -26,7 +26,7 @@ describe("usage", () => {
 
   it("is read with the cache inside the input, where the sums say so", () => {
     const usage = { inputTokens: 123, cachedReadTokens: 7, outputTokens: 45, thoughtTokens: 3, totalTokens: 168 };
-    expect(usageOf({ answer: {}, usage }, metered)).toMatchObject({
+    expect(usageOf([{ answer: {}, usage }], metered)).toMatchObject({
       inputTokens: 123n,
       cachedInputTokens: 7n,
       outputTokens: 45n,
@@ -51,12 +51,12 @@ describe("usage", () => {
   });
 
   it("is estimated from the fill of the context, which holds more input than we sent", () => {
-    expect(usageOf({ answer: {}, contextTokens: 2_000 }, metered)).toMatchObject({
+    expect(usageOf([{ answer: {}, contextTokens: 2_000 }], metered)).toMatchObject({
       inputTokens: 1_995n,
       outputTokens: 5n,
       source: UsageSource.ESTIMATED,
     });
-    expect(usageOf({ answer: {}, contextTokens: 3 }, metered)).toMatchObject({ inputTokens: 10n });
+    expect(usageOf([{ answer: {}, contextTokens: 3 }], metered)).toMatchObject({ inputTokens: 10n });
   });
 
   it("counts what was written to the cache as input", () => {
@@ -70,7 +70,7 @@ describe("usage", () => {
 
   it("is found in the quota too", () => {
     const answer = { _meta: { quota: { token_count: { input_tokens: 8, output_tokens: 9 } } } };
-    expect(usageOf({ answer }, metered)).toMatchObject({
+    expect(usageOf([{ answer }], metered)).toMatchObject({
       inputTokens: 8n,
       outputTokens: 9n,
       source: UsageSource.REPORTED,
@@ -83,7 +83,7 @@ describe("usage", () => {
     ["zeros", { usage: { inputTokens: 0, outputTokens: 0, totalTokens: 0 } }],
     ["nonsense", { usage: { inputTokens: -5, outputTokens: "many", totalTokens: Number.NaN } }],
   ])("is estimated when the agent reports %s", (_, answer) => {
-    expect(usageOf({ answer }, metered)).toMatchObject({
+    expect(usageOf([{ answer }], metered)).toMatchObject({
       inputTokens: 10n,
       outputTokens: 5n,
       reasoningTokens: 2n,
@@ -93,7 +93,7 @@ describe("usage", () => {
 
   it("of a turn that was cut takes the output from here", () => {
     const answer = { usage: { inputTokens: 50, outputTokens: 999, totalTokens: 1_049 } };
-    expect(usageOfCutTurn({ answer }, metered)).toMatchObject({
+    expect(usageOfCutTurn([{ answer }], metered)).toMatchObject({
       inputTokens: 50n,
       outputTokens: 5n,
       source: UsageSource.ESTIMATED,
