@@ -90,8 +90,8 @@ export async function place(
 
 /** A lease was won for somebody who had left meanwhile: nothing was done with it. */
 export async function giveBack({ view, leases, clock }: ClaimOptions, { lease, candidate }: GivenLease): Promise<void> {
-  view.endLease(candidate);
   const { attemptId, requestId, accountId, workerId } = lease;
+  view.endLease(candidate, attemptId);
   const now = clock.now();
   const outcome = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
   const { credits } = await leases.settle(create(OutcomeSchema, outcome), now);

@@ -53,7 +53,7 @@ export async function claim(
     if (result.breaker) view.setBreaker(result.breaker);
     return { lease: leaseMessage(result.lease, candidate) };
   } finally {
-    view.endClaim(candidate, open);
+    view.endClaim(candidate, request.attemptId, open);
   }
 }
 

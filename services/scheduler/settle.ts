@@ -33,7 +33,7 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
   // A breaker that cannot be written must not keep a lease from being settled.
   await breakers.record(outcome).catch((error: unknown) => log.warn({ err: error, accountId }, "breaker not written"));
   // Only now is its place free in the store too.
-  if (lease) view.endLease(lease.candidate);
+  if (lease) view.endLease(lease.candidate, outcome.attemptId);
   return settled;
 }
 
@@ -60,7 +60,7 @@ export async function sweepLeases({ state, view, given, clock, log }: SettleOpti
     const { settled, credits } = await state.leases.settle(outcome, now);
     if (credits) view.setCredits(lease.accountId, Number(credits.available));
     const own = given.end(lease.attemptId);
-    if (own) view.endLease(own.candidate);
+    if (own) view.endLease(own.candidate, lease.attemptId);
     if (settled) log.warn({ attempt_id: lease.attemptId, account: lease.accountId }, "lease expired and was settled");
   }
   return expired.length;

@@ -30,12 +30,10 @@ export interface Candidate {
   queueLimit: number;
   /** Prompts that run or wait by the last word of the worker or the store, corrected by our own calls since. */
   known: number;
-  /** Leases of ours that are open. */
-  own: number;
+  /** Leases of ours that are open and that the worker may not have seen when it spoke last, with when they were taken, in ms since 1970. */
+  readonly own: Map<string, number>;
   /** Claims of ours that the store has not answered. */
   pending: number;
-  /** When we last took a place, in ms since 1970. */
-  takenAt: number;
   /** A failed connection takes it out until then, in ms since 1970. */
   downUntil: number;
   /** The store refused a claim: the view is behind, and nothing is tried before this time, in ms since 1970. */
@@ -69,7 +67,7 @@ export type PolicyName = keyof typeof policies;
 
 /** Prompts that run or wait there now, as far as this scheduler knows. */
 export function loadOf(candidate: Candidate): number {
-  return Math.max(candidate.known, candidate.own) + candidate.pending;
+  return Math.max(candidate.known, candidate.own.size) + candidate.pending;
 }
 
 export function availableSlots(candidate: Candidate): number {

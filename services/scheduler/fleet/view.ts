@@ -24,11 +24,11 @@ export interface View extends Disposable {
   /** A claim of ours begins: it counts before the store has answered, so that calls of the same moment do not all choose this one. */
   beginClaim(candidate: Candidate): void;
   /** The store has answered. `open`: leases that it counts there, ours included; undefined: it refused. */
-  endClaim(candidate: Candidate, open: number | undefined): void;
+  endClaim(candidate: Candidate, attemptId: string, open: number | undefined): void;
   /** Nothing is tried there before this time. */
   pause(candidate: Candidate, until: number): void;
   /** A lease of ours there is over. */
-  endLease(candidate: Candidate): void;
+  endLease(candidate: Candidate, attemptId: string): void;
   /** How long a call took to its first content. */
   tellSpeed(model: string, accountId: string, firstContentMs: number): void;
   tellConversation(conversation: string, candidate: Candidate): void;
@@ -83,7 +83,7 @@ const wordAgeMs = 2_000;
 /** Longer waits are looked at again in between: a timer takes no more than 24 days. */
 const wakeMaxMs = 86_400_000;
 /** Conversations whose holders are remembered. */
-const conversationsMax = 100_000;
+const conversationsMax = 20_000;
 
 export function createView({ settings, clock, random }: ViewOptions): View {
   const entries = new Map<string, Entry>();
@@ -280,12 +280,11 @@ export function createView({ settings, clock, random }: ViewOptions): View {
       candidate.pending += 1;
       changed(candidate);
     },
-    endClaim(candidate, open) {
+    endClaim(candidate, attemptId, open) {
       candidate.pending -= 1;
       if (open !== undefined) {
-        candidate.own += 1;
+        candidate.own.set(attemptId, clock.now());
         candidate.known = open;
-        candidate.takenAt = clock.now();
       }
       changed(candidate);
     },
@@ -294,8 +293,8 @@ export function createView({ settings, clock, random }: ViewOptions): View {
       const entry = entries.get(candidate.account.id);
       if (entry) moveAll(entry);
     },
-    endLease(candidate) {
-      candidate.own = Math.max(0, candidate.own - 1);
+    endLease(candidate, attemptId) {
+      candidate.own.delete(attemptId);
       candidate.known = Math.max(0, candidate.known - 1);
       changed(candidate);
     },
@@ -340,9 +339,8 @@ function newCandidate(account: AccountState, worker: Worker): Candidate {
     slots: 0,
     queueLimit: 0,
     known: 0,
-    own: 0,
+    own: new Map(),
     pending: 0,
-    takenAt: 0,
     downUntil: 0,
     pausedUntil: 0,
     conversations: [],
@@ -352,7 +350,7 @@ function newCandidate(account: AccountState, worker: Worker): Candidate {
 /** The worker's word replaces what was known of its pool, but for leases of ours that it may not have seen when it spoke. */
 function hear(candidate: Candidate, worker: Worker, status: PoolStatus, now: number): void {
   if (candidate.reported === worker.revision && candidate.workerIncarnation === worker.incarnation) return;
-  if (candidate.workerIncarnation !== worker.incarnation) candidate.own = 0;
+  if (candidate.workerIncarnation !== worker.incarnation) candidate.own.clear();
   candidate.workerIncarnation = worker.incarnation;
   candidate.workerAddress = worker.address;
   candidate.reported = worker.revision;
@@ -360,8 +358,8 @@ function hear(candidate: Candidate, worker: Worker, status: PoolStatus, now: num
   candidate.slots = status.slots;
   candidate.queueLimit = status.queueLimit;
   candidate.known = status.slots - status.availableSlots + status.queueDepth;
-  // A lease whose end was told to another scheduler must not count for ever.
-  if (candidate.own > candidate.known && candidate.takenAt + wordAgeMs < now) candidate.own = candidate.known;
+  // Older ones are in its word if they run. A lease whose end was told to another scheduler, or to nobody, must not count for ever.
+  for (const [attemptId, takenAt] of candidate.own) if (takenAt + wordAgeMs < now) candidate.own.delete(attemptId);
   candidate.downUntil = 0;
 }
 

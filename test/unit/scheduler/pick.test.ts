@@ -83,7 +83,7 @@ describe("the best", () => {
       const candidate = index?.candidates[Math.floor(random() * ids.length)] as Candidate;
       if (random() < 0.6) {
         view.beginClaim(candidate);
-        view.endClaim(candidate, Math.floor(random() * 6));
+        view.endClaim(candidate, `${round}`, Math.floor(random() * 6));
       } else view.setCredits(candidate.account.id, Math.floor(random() * 20_000));
       const excluded = ids.filter(() => random() < 0.1);
       const found = best(excluded);

@@ -5,10 +5,12 @@ import { account, type Given, given, worker } from "./given-view.ts";
 const loads = ({ view }: Given) => view.model("m")?.candidates.map((each) => [each.workerId, loadOf(each)]) ?? [];
 const only = ({ view }: Given) => view.model("m")?.candidates[0] as Candidate;
 
+let attempts = 0;
+
 function take(fleet: Given, open?: number) {
   const candidate = only(fleet);
   fleet.view.beginClaim(candidate);
-  fleet.view.endClaim(candidate, open ?? loadOf(candidate));
+  fleet.view.endClaim(candidate, `attempt ${(attempts += 1)}`, open ?? loadOf(candidate));
 }
 
 describe("candidates", () => {
@@ -65,7 +67,7 @@ describe("the load", () => {
     const fleet = given([account("a")], [worker("a")]);
     fleet.view.beginClaim(only(fleet));
     expect(loads(fleet)).toEqual([["a-1", 1]]);
-    fleet.view.endClaim(only(fleet), undefined);
+    fleet.view.endClaim(only(fleet), "a", undefined);
     expect(loads(fleet)).toEqual([["a-1", 0]]);
   });
 
@@ -87,7 +89,7 @@ describe("the load", () => {
 
   test("is never below nothing", () => {
     const fleet = given([account("a")], [worker("a")]);
-    fleet.view.endLease(only(fleet));
+    fleet.view.endLease(only(fleet), "a");
     expect(loads(fleet)).toEqual([["a-1", 0]]);
   });
 
