@@ -1,7 +1,7 @@
 // A request's body → a checked request, or a refusal that names the field.
 import type { z } from "zod";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { type ChatRequest, chatRequest, whyUnsupported } from "./schema.ts";
+import { type ChatRequest, chatRequest, unsupportedByChat } from "./schema.ts";
 
 /** A request that is wrong in one field. */
 export class ParameterError extends DrawbridgeError {
@@ -15,25 +15,37 @@ export class ParameterError extends DrawbridgeError {
   }
 }
 
-/** Throws a ParameterError. */
-export function parseChatRequest(body: unknown): ChatRequest {
+/** What a client is told whose request has a field that would change what the answer is, and cannot be honoured. */
+export type Unsupported = Readonly<Record<string, string>>;
+
+/** Checks a body against a schema, once. Throws a ParameterError. */
+export function parseBody<Schema extends z.ZodType>(
+  schema: Schema,
+  body: unknown,
+  unsupported: Unsupported,
+): z.output<Schema> {
   if (typeof body !== "object" || body === null || Array.isArray(body)) {
     throw new ParameterError("The body must be a JSON object.");
   }
-  const result = chatRequest.safeParse(body);
-  if (!result.success) throw parameterError(result.error.issues, body);
-  const request = result.data;
+  const result = schema.safeParse(body);
+  if (!result.success) throw parameterError(result.error.issues, body, unsupported);
+  return result.data;
+}
+
+/** Throws a ParameterError. */
+export function parseChatRequest(body: unknown): ChatRequest {
+  const request = parseBody(chatRequest, body, unsupportedByChat);
   if (request.stream_options && !request.stream) {
     throw new ParameterError("`stream_options` is only allowed when `stream` is true.", "stream_options");
   }
   return request;
 }
 
-function parameterError(issues: readonly z.core.$ZodIssue[], body: object): ParameterError {
+function parameterError(issues: readonly z.core.$ZodIssue[], body: object, unsupported: Unsupported): ParameterError {
   const issue = deepest(issues);
   const field = String(issue.path[0] ?? "");
-  const unsupported = whyUnsupported(field);
-  if (unsupported !== undefined) return new ParameterError(unsupported, field, "unsupported_parameter");
+  const why = Object.hasOwn(unsupported, field) ? unsupported[field] : undefined;
+  if (why !== undefined) return new ParameterError(why, field, "unsupported_parameter");
   const param = pathText(issue.path);
   if (issue.code === "unrecognized_keys") {
     const unknown = [param, issue.keys[0]].filter(Boolean).join(".");

@@ -49,7 +49,53 @@ const message = z.discriminatedUnion("role", [
   z.strictObject({ role: z.literal("tool"), content: textContent, tool_call_id: z.string().min(1).max(256) }),
 ]);
 
-const tokenLimit = z.int().min(1).max(10_000_000).nullish();
+export const tokenLimit = z.int().min(1).max(10_000_000).nullish();
+
+export const toolName = z.string().regex(/^[a-zA-Z0-9_.-]{1,128}$/, "expected letters, digits, _, . or -, at most 128");
+export const jsonObject = z.record(z.string(), z.unknown());
+
+const onlyFunctions = 'only tools of the type "function" can be called';
+
+const tool = z.strictObject({
+  type: z.literal("function", onlyFunctions),
+  function: z.strictObject({
+    name: toolName,
+    description: z.string().max(65_536).nullish(),
+    parameters: jsonObject.nullish(),
+    strict: z.boolean().nullish(),
+  }),
+});
+
+const toolReference = z.strictObject({
+  type: z.literal("function", onlyFunctions),
+  function: z.strictObject({ name: toolName }),
+});
+
+const toolChoice = z.union([
+  z.enum(["none", "auto", "required"]),
+  toolReference,
+  z.strictObject({
+    type: z.literal("allowed_tools"),
+    allowed_tools: z.strictObject({
+      mode: z.enum(["auto", "required"]),
+      tools: z.array(toolReference).min(1).max(128),
+    }),
+  }),
+]);
+
+const responseFormat = z.discriminatedUnion("type", [
+  z.strictObject({ type: z.literal("text") }),
+  z.strictObject({ type: z.literal("json_object") }),
+  z.strictObject({
+    type: z.literal("json_schema"),
+    json_schema: z.strictObject({
+      name: z.string().min(1).max(128),
+      description: z.string().max(65_536).nullish(),
+      schema: jsonObject.nullish(),
+      strict: z.boolean().nullish(),
+    }),
+  }),
+]);
 
 /** Honoured. */
 const honoured = {
@@ -61,6 +107,10 @@ const honoured = {
     .nullish(),
   max_tokens: tokenLimit,
   max_completion_tokens: tokenLimit,
+  tools: z.array(tool).max(128).nullish(),
+  tool_choice: toolChoice.nullish(),
+  parallel_tool_calls: z.boolean().nullish(),
+  response_format: responseFormat.nullish(),
   stop: z.union([z.string().min(1).max(1_024), z.array(z.string().min(1).max(1_024)).max(4)]).nullish(),
 } as const;
 
@@ -95,17 +145,13 @@ const withoutEffect = {
   service_tier: z.enum(["auto", "default", "flex", "scale", "priority", "fast"]).nullish(),
   reasoning_effort: z.enum(["none", "minimal", "low", "medium", "high", "xhigh", "max"]).nullish(),
   verbosity: z.enum(["low", "medium", "high"]).nullish(),
-  parallel_tool_calls: z.boolean().nullish(),
 } as const;
 
 /** Would change what the answer is; taken only where it asks for nothing. */
 const refusedUnlessEmpty = {
   n: z.literal(1).nullish(),
-  tools: z.array(z.unknown()).max(0).nullish(),
-  tool_choice: z.enum(["none", "auto"]).nullish(),
   functions: z.array(z.unknown()).max(0).nullish(),
   function_call: z.enum(["none", "auto"]).nullish(),
-  response_format: z.strictObject({ type: z.literal("text") }).nullish(),
   logprobs: z.literal(false).nullish(),
   top_logprobs: z.literal(0).nullish(),
   modalities: z.array(z.literal("text")).nullish(),
@@ -116,13 +162,10 @@ const refusedUnlessEmpty = {
 } as const;
 
 /** What a client is told whose request asks for it. */
-const unsupported: Record<keyof typeof refusedUnlessEmpty, string> = {
+export const unsupportedByChat: Record<keyof typeof refusedUnlessEmpty, string> = {
   n: "Only one choice can be produced: leave `n` out, or set it to 1.",
-  tools: "Tools are not supported by this server: leave `tools` out.",
-  tool_choice: "Tools are not supported by this server: leave `tool_choice` out.",
-  functions: "Functions are not supported by this server: leave `functions` out.",
-  function_call: "Functions are not supported by this server: leave `function_call` out.",
-  response_format: 'Only the response format {"type": "text"} is supported.',
+  functions: "`functions` are not supported by this server: send them as `tools`.",
+  function_call: "`function_call` is not supported by this server: send `tools` and `tool_choice`.",
   logprobs: "Log probabilities are not known to this server: leave `logprobs` out.",
   top_logprobs: "Log probabilities are not known to this server: leave `top_logprobs` out.",
   modalities: 'Only text can be produced: leave `modalities` out, or set it to ["text"].',
@@ -141,6 +184,8 @@ export type ChatMessage = ChatRequest["messages"][number];
 export function ignoredParameters(request: ChatRequest): string[] {
   const ignored = Object.keys(withoutEffect).filter((field) => request[field as keyof ChatRequest] != null);
   if (request.stream_options?.include_obfuscation) ignored.push("stream_options.include_obfuscation");
+  if (request.parallel_tool_calls != null && !request.tools?.length) ignored.push("parallel_tool_calls");
+  if (request.tools?.some((each) => each.function.strict)) ignored.push("tools.function.strict");
   if (request.messages.some(hasImageDetail)) ignored.push("messages.content.image_url.detail");
   return ignored;
 }
@@ -148,9 +193,4 @@ export function ignoredParameters(request: ChatRequest): string[] {
 function hasImageDetail({ content }: ChatMessage): boolean {
   if (!Array.isArray(content)) return false;
   return content.some((part) => part.type === "image_url" && part.image_url.detail !== undefined);
-}
-
-/** Why a field cannot be what it was; undefined: its refusal means "malformed", and not "not supported". */
-export function whyUnsupported(field: string): string | undefined {
-  return Object.hasOwn(unsupported, field) ? unsupported[field as keyof typeof unsupported] : undefined;
 }

@@ -1,17 +1,15 @@
 // A chat completion request → the fleet's prompt. Pure.
 import { create } from "@bufbuild/protobuf";
+import { type ContentPart, type Message, MessageSchema, type Prompt, Role } from "#gen/drawbridge/v1/prompt";
 import {
-  type ContentPart,
-  ContentPartSchema,
-  ImageSchema,
-  type Message,
-  MessageSchema,
-  type Prompt,
-  PromptSchema,
-  Role,
-} from "#gen/drawbridge/v1/prompt";
-import { countTokens } from "../../kit/tokens.ts";
-import { ParameterError } from "./parse.ts";
+  type ChoiceOfTools,
+  imageUrlPart,
+  promptFrom,
+  responseFormatOf,
+  textPart,
+  type ToolDefinition,
+  toolsOf,
+} from "../pipeline/prompt.ts";
 import type { ChatMessage, ChatRequest } from "./schema.ts";
 
 export interface PromptLimits {
@@ -28,15 +26,38 @@ const roles = {
 } as const;
 
 export function promptOf(request: ChatRequest, limits: PromptLimits): Prompt {
-  const messages = request.messages.map((message, index) => messageOf(message, `messages[${index}]`));
-  const asked = request.max_completion_tokens ?? request.max_tokens;
-  return create(PromptSchema, {
+  const { stop, response_format: format } = request;
+  return promptFrom({
     model: request.model,
-    messages,
-    outputTokensMax: BigInt(asked == null ? 0 : Math.min(asked, limits.outputTokensMax)),
-    stop: typeof request.stop === "string" ? [request.stop] : (request.stop ?? []),
-    inputTokensEstimate: BigInt(inputTokens(messages)),
+    messages: request.messages.map((message, index) => messageOf(message, `messages[${index}]`)),
+    outputTokensMax: request.max_completion_tokens ?? request.max_tokens,
+    outputTokensLimit: limits.outputTokensMax,
+    stop: typeof stop === "string" ? [stop] : (stop ?? []),
+    tools: toolsOf((request.tools ?? []).map(definitionOf), choiceOf(request)),
+    responseFormat:
+      format && format.type !== "text"
+        ? responseFormatOf(
+            format.type === "json_schema" ? format.json_schema : undefined,
+            "response_format.json_schema.schema",
+          )
+        : undefined,
   });
+}
+
+function definitionOf(
+  { function: definition }: NonNullable<ChatRequest["tools"]>[number],
+  index: number,
+): ToolDefinition {
+  return { ...definition, param: `tools[${index}].function` };
+}
+
+function choiceOf({ tool_choice: choice, parallel_tool_calls: parallel }: ChatRequest): ChoiceOfTools {
+  const single = parallel === false;
+  if (choice == null) return { mode: "auto", single };
+  if (typeof choice === "string") return { mode: choice, single };
+  if (choice.type === "function") return { mode: "required", names: [choice.function.name], single };
+  const { mode, tools } = choice.allowed_tools;
+  return { mode, names: tools.map((each) => each.function.name), single };
 }
 
 function messageOf(message: ChatMessage, path: string): Message {
@@ -62,37 +83,7 @@ function partsOf(message: ChatMessage, path: string): ContentPart[] {
   }
   if (typeof content === "string") return [textPart(content)];
   return content.map((part, index) => {
-    if (part.type === "image_url") return imagePart(part.image_url.url, `${path}.content[${index}].image_url.url`);
+    if (part.type === "image_url") return imageUrlPart(part.image_url.url, `${path}.content[${index}].image_url.url`);
     return textPart(part.type === "refusal" ? part.refusal : part.text);
   });
-}
-
-function textPart(value: string): ContentPart {
-  return create(ContentPartSchema, { part: { case: "text", value } });
-}
-
-const dataUrl = /^data:(image\/[a-z0-9.+-]+);base64,([A-Za-z0-9+/]+={0,2})$/i;
-
-/** Images by value only: fetching addresses on a caller's behalf would reach into the operator's network. */
-function imagePart(url: string, param: string): ContentPart {
-  const [, mediaType, base64] = dataUrl.exec(url) ?? [];
-  if (!mediaType || !base64) {
-    throw new ParameterError("Images are taken by value only: send a data URL such as data:image/png;base64,….", param);
-  }
-  const image = create(ImageSchema, { mediaType, data: Buffer.from(base64, "base64") });
-  return create(ContentPartSchema, { part: { case: "image", value: image } });
-}
-
-/** What a message costs beyond its text, and what an image is taken for, in tokens: OpenAI's published rules of thumb. */
-const messageOverhead = 4;
-const imageTokens = 765;
-
-function inputTokens(messages: readonly Message[]): number {
-  let total = 0;
-  for (const message of messages) {
-    total += messageOverhead;
-    for (const { part } of message.parts) total += part.case === "text" ? countTokens(part.value) : imageTokens;
-    for (const call of message.toolCalls) total += countTokens(call.name) + countTokens(call.argumentsJson);
-  }
-  return total;
 }

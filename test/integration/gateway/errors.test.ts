@@ -90,7 +90,9 @@ describe("400", () => {
 
   it("a wrong field, by name", async () => {
     await expectApiError(await post({ temperature: 3 }), { ...invalid, code: "invalid_value", param: "temperature" });
-    await expectApiError(await post({ tools: [{}] }), { ...invalid, code: "unsupported_parameter", param: "tools" });
+    await expectApiError(await post({ n: 2 }), { ...invalid, code: "unsupported_parameter", param: "n" });
+    const custom = { tools: [{ type: "custom", custom: { name: "f" } }] };
+    await expectApiError(await post(custom), { ...invalid, code: "invalid_value", param: "tools[0].type" });
     await expectApiError(await post({ x: 1 }), { ...invalid, code: "unknown_parameter", param: "x" });
     expect(await thrown({ stop: 1 })).toBeInstanceOf(BadRequestError);
   });

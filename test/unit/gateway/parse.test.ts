@@ -49,6 +49,23 @@ describe("a request that is taken", () => {
     ["four stop sequences", request({ stop: ["a", "b", "c", "d"] })],
     ["one choice", request({ n: 1 })],
     ["no tools, said aloud", request({ tools: [], tool_choice: "auto", functions: [], function_call: "none" })],
+    ["tools", request({ tools: [tool], tool_choice: "required", parallel_tool_calls: false })],
+    ["one tool, by name", request({ tools: [tool], tool_choice: { type: "function", function: { name: "f" } } })],
+    [
+      "some of the tools",
+      request({
+        tools: [tool],
+        tool_choice: {
+          type: "allowed_tools",
+          allowed_tools: { mode: "auto", tools: [{ type: "function", function: { name: "f" } }] },
+        },
+      }),
+    ],
+    ["any JSON object", request({ response_format: { type: "json_object" } })],
+    [
+      "JSON by a schema",
+      request({ response_format: { type: "json_schema", json_schema: { name: "n", schema: {}, strict: true } } }),
+    ],
     ["text, said aloud", request({ response_format: { type: "text" }, modalities: ["text"] })],
     ["no log probabilities, said aloud", request({ logprobs: false, top_logprobs: 0 })],
     [
@@ -103,6 +120,13 @@ describe("hints to a sampler", () => {
     expect(ignoredParameters(parseChatRequest(request({ max_tokens: 1, stop: "x" })))).toEqual([]);
   });
 
+  it("are named where tools say them", () => {
+    const strict = { type: "function", function: { name: "f", strict: true } };
+    expect(ignoredParameters(parseChatRequest(request({ tools: [strict], parallel_tool_calls: false })))).toEqual([
+      "tools.function.strict",
+    ]);
+  });
+
   it("are named inside other fields too", () => {
     const image = { type: "image_url", image_url: { url: "data:image/png;base64,AA==", detail: "low" } };
     const body = {
@@ -143,13 +167,8 @@ describe("hints to a sampler", () => {
 describe("what would change the answer's form", () => {
   it.each([
     ["n", 2],
-    ["tools", [tool]],
-    ["tool_choice", "required"],
-    ["tool_choice", { type: "function", function: { name: "f" } }],
     ["functions", [{ name: "f" }]],
     ["function_call", { name: "f" }],
-    ["response_format", { type: "json_object" }],
-    ["response_format", { type: "json_schema", json_schema: { name: "n", schema: {} } }],
     ["logprobs", true],
     ["top_logprobs", 3],
     ["modalities", ["text", "audio"]],

@@ -1,5 +1,5 @@
 import { describe, expect, it } from "vitest";
-import { Role } from "#gen/drawbridge/v1/prompt";
+import { Role, ToolChoiceMode } from "#gen/drawbridge/v1/prompt";
 import { parseChatRequest } from "../../../services/gateway/openai/parse.ts";
 import { promptOf } from "../../../services/gateway/openai/translate.ts";
 import { countTokens } from "../../../services/kit/tokens.ts";
@@ -94,5 +94,63 @@ describe("a chat request as a prompt", () => {
     const long = withMessages({ role: "user", content: "Hello ".repeat(1_000) }).inputTokensEstimate;
     expect(short).toBeGreaterThanOrEqual(BigInt(countTokens("Hello")));
     expect(long).toBeGreaterThan(short + 900n);
+  });
+});
+
+describe("tools", () => {
+  const tools = ["add", "look.up"].map((name) => ({
+    type: "function",
+    function: { name, description: `does ${name}`, parameters: { type: "object" } },
+  }));
+  const choose = (tool_choice: unknown, fields: object = {}) => translate({ tools, tool_choice, ...fields });
+
+  it("are told with their schemas, and counted", () => {
+    const prompt = translate({ tools });
+    expect(prompt.tools.map(({ name, description, parametersJson }) => [name, description, parametersJson])).toEqual([
+      ["add", "does add", '{"type":"object"}'],
+      ["look.up", "does look.up", '{"type":"object"}'],
+    ]);
+    expect(prompt.toolChoice).toMatchObject({ mode: ToolChoiceMode.AUTO, name: "", single: false });
+    expect(prompt.inputTokensEstimate).toBeGreaterThan(translate({}).inputTokensEstimate);
+  });
+
+  it("may or must be called", () => {
+    expect(choose("none").toolChoice?.mode).toBe(ToolChoiceMode.NONE);
+    expect(choose("required").toolChoice).toMatchObject({ mode: ToolChoiceMode.REQUIRED, name: "" });
+    expect(choose("auto", { parallel_tool_calls: false }).toolChoice?.single).toBe(true);
+  });
+
+  it("may be one by name, or a part of them", () => {
+    const named = (name: string) => ({ type: "function", function: { name } });
+    expect(choose(named("add")).toolChoice).toMatchObject({ mode: ToolChoiceMode.REQUIRED, name: "add" });
+    const some = choose({ type: "allowed_tools", allowed_tools: { mode: "auto", tools: [named("look.up")] } });
+    expect(some.tools.map(({ name }) => name)).toEqual(["look.up"]);
+    expect(some.toolChoice?.mode).toBe(ToolChoiceMode.AUTO);
+  });
+
+  it.each([
+    ["a choice of none of them", { tools, tool_choice: { type: "function", function: { name: "no" } } }, "tool_choice"],
+    ["a choice without any", { tool_choice: "required" }, "tool_choice"],
+    ["two of one name", { tools: [tools[0], tools[0]] }, "tools[1].function"],
+  ])("%s is refused by name", (_, fields, param) => {
+    expect(() => translate(fields)).toThrow(expect.objectContaining({ param }));
+  });
+
+  it("are none where the list is empty", () => {
+    expect(translate({ tools: [], tool_choice: "auto" })).toMatchObject({ tools: [] });
+  });
+});
+
+describe("the answer's form", () => {
+  it("is a JSON object, JSON by a schema, or any", () => {
+    expect(translate({ response_format: { type: "text" } }).responseFormat).toBeUndefined();
+    const object = translate({ response_format: { type: "json_object" } });
+    expect(object.responseFormat?.format.case).toBe("jsonObject");
+    const json_schema = { name: "n", description: "d", schema: { type: "object" } };
+    const schema = translate({ response_format: { type: "json_schema", json_schema } });
+    expect(schema.responseFormat?.format).toMatchObject({
+      case: "jsonSchema",
+      value: { name: "n", description: "d", schemaJson: '{"type":"object"}' },
+    });
   });
 });
