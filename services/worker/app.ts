@@ -194,14 +194,9 @@ function createLanes(options: LanesOptions): ReadonlyMap<string, Lane> {
     const log = options.log.child({ account: account.id });
     const generation = spec.generations[account.id] ?? 0n;
     const startAgent = createAgentStarter({ ...options, account, profile, nextNumber });
-    const onChange = () => {
-      lane.parked.relieve();
-      options.onChange();
-    };
-    const own = { account, generation, profile, startAgent, gate, log, onChange };
+    const own = { account, generation, profile, startAgent, gate, log };
     const pool = createPool({ ...options, ...own, measureMemory: treeMemory });
-    const lane = createLane({ ...options, pool, profile, log });
-    return lane;
+    return createLane({ ...options, pool, profile, log });
   };
   return new Map(spec.accounts.map((account) => [account.id, createOne(account)]));
 }

@@ -68,10 +68,11 @@ export const workerSettings = z.strictObject({
   tool_gather: duration().prefault("100ms"),
   /** Time for a client to bring the results of its tools, while the agent waits; a profile may say less. Default 110s. */
   tool_park_timeout: duration().prefault("110s"),
-  /** Agents that wait for results at the same time, for each account; beyond that the oldest wait ends. Default 16; 0: none waits. */
-  tools_parked_max: z.int().min(0).max(1024).default(16),
-  /** So long an agent waits for results though prompts wait for its process. Default 10s. */
-  tool_yield_after: duration().prefault("10s"),
+  /**
+   * Agents that wait for results at the same time, for each account. Each is a process beyond the slots; past that number the oldest wait ends.
+   * Default 4; 0: none waits.
+   */
+  tools_parked_max: z.int().min(0).max(1024).default(4),
   /** The longest answer of a prompt with a response format, in characters. Default 1MiB. */
   format_limit: byteSize().prefault("1MiB"),
 });

@@ -41,8 +41,6 @@ export function createLane({ pool, profile, config, clock, log, onChange }: Lane
   });
   const parked = createParkedTurns({
     countMax: config.tools_parked_max,
-    yieldAfterMs: config.tool_yield_after,
-    isNeeded: () => pool.waiting > 0,
     clock,
     log,
     onChange,

@@ -1,5 +1,5 @@
-// Turns that wait for their client's tools. Each keeps its process, so they are bounded in number and in time, and give way to prompts that
-// wait; a client that comes too late is answered by a new session with the transcript.
+// Turns that wait for their client's tools. Each keeps its process and takes no slot, so they are bounded in number and in time; a client that
+// comes too late is answered by a new session with the transcript.
 import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
 import { failure, type ToolCallInHand } from "../tools/tool-desk.ts";
@@ -18,10 +18,6 @@ export interface ParkedTurn {
 
 export interface ParkedTurnsOptions {
   readonly countMax: number;
-  /** So long a turn keeps its process though prompts wait. */
-  readonly yieldAfterMs: number;
-  /** Whether prompts wait for a process. */
-  readonly isNeeded: () => boolean;
   readonly clock: Clock;
   readonly log: Log;
   /** Told when a turn was parked or ended. */
@@ -36,15 +32,12 @@ export interface ParkedTurns {
   /** Ends a turn that was taken and cannot go on. */
   end(parked: ParkedTurn, why: string): void;
   keys(): string[];
-  /** Prompts may wait: has the oldest turns give way to them. */
-  relieve(): void;
   /** Ends all. Resolves when their processes were given back. */
   drop(): Promise<void>;
 }
 
 interface Entry {
   readonly parked: ParkedTurn;
-  readonly sinceMs: number;
   release(): void;
 }
 
@@ -53,7 +46,6 @@ export function createParkedTurns(options: ParkedTurnsOptions): ParkedTurns {
   /** The oldest first. */
   const entries = new Map<string, Entry>();
   const ending = new Set<Promise<void>>();
-  let looking: Disposable | undefined;
 
   function remove(key: string): ParkedTurn | undefined {
     const entry = entries.get(key);
@@ -80,17 +72,6 @@ export function createParkedTurns(options: ParkedTurnsOptions): ParkedTurns {
     if (parked) end(parked, why);
   }
 
-  function relieve(): void {
-    looking?.[Symbol.dispose]();
-    looking = undefined;
-    const [oldest] = entries;
-    if (!oldest || ending.size > 0 || !options.isNeeded()) return;
-    const [key, { sinceMs }] = oldest;
-    const leftMs = sinceMs + options.yieldAfterMs - clock.monotonic();
-    if (leftMs > 0) looking = clock.after(leftMs, relieve);
-    else drop(key, "The result did not come, and others wait.");
-  }
-
   return {
     park(key, parked, forMs) {
       drop(key, "The same conversation waits elsewhere.");
@@ -103,22 +84,23 @@ export function createParkedTurns(options: ParkedTurnsOptions): ParkedTurns {
       desk?.onGivenUp(() => drop(key, "The agent waits no longer."));
       entries.set(key, {
         parked,
-        sinceMs: clock.monotonic(),
         release() {
           expiry[Symbol.dispose]();
           agent.ended.removeEventListener("abort", onEnded);
           desk?.onGivenUp(undefined);
         },
       });
-      relieve();
+      parked.seat.park(true);
       options.onChange();
     },
-    take: remove,
+    take(key) {
+      const parked = remove(key);
+      parked?.seat.park(false);
+      return parked;
+    },
     end,
     keys: () => [...entries.keys()].reverse(),
-    relieve,
     async drop() {
-      looking?.[Symbol.dispose]();
       for (const key of entries.keys()) drop(key, "The worker stops.");
       while (ending.size > 0) await Promise.all(ending);
     },

@@ -18,6 +18,8 @@ export interface Seat {
   readonly continued: boolean;
   /** Whether the session was given the instructions apart from the prompt. */
   readonly instructed: boolean;
+  /** Its prompt waits for its client, and takes no slot meanwhile; or goes on. */
+  park(parked: boolean): void;
   /** Closes the session and keeps the process, for another session. */
   discard(): Promise<void>;
   /** Gives the process back, once. `keepAs`: the conversation that the session can be continued for; else it is closed. */
@@ -67,6 +69,7 @@ function createSeat({ place, held }: SeatOptions, live: LiveSession, origin: Ori
     agent,
     session,
     desk,
+    park: (parked) => place.park(parked),
     async discard() {
       desk?.[Symbol.dispose]();
       await agent.closeSession(session);

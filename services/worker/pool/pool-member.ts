@@ -41,6 +41,8 @@ export interface Member extends MemberView {
   readonly agent: Agent | undefined;
   /** Ready → busy. */
   take(): Equipment;
+  /** Busy → parked, and back. */
+  park(parked: boolean): void;
   /** Busy → preparing → ready, with a session for this model if the last one was used; or rejects. */
   prepare(leftover: Leftover, model: string): Promise<void>;
   /** Measures its memory, if that is due. */
@@ -127,6 +129,9 @@ export function createMember(options: MemberOptions): Member {
       phase = "busy";
       turns += 1;
       return equipment;
+    },
+    park(parked) {
+      if (phase === "busy" || phase === "parked") phase = parked ? "parked" : "busy";
     },
     async prepare({ used, close }, nextModel) {
       if (!agent || isStopping()) return;

@@ -7,6 +7,8 @@ export type Phase =
   | "ready"
   /** Runs a prompt. */
   | "busy"
+  /** Its prompt waits for its client: the process is taken, the slot is free. */
+  | "parked"
   /** Between two prompts: closes a session and opens the next. */
   | "preparing"
   /** Is being ended. */
@@ -67,7 +69,7 @@ export function planPool(view: PoolView): PoolAction[] {
     view,
     idle: view.members.filter(({ id, phase }) => phase === "ready" && !taken.has(id)),
     waiting: view.waiters.filter(({ id }) => !served.has(id)),
-    living: view.members.filter(({ phase }) => phase !== "stopping"),
+    living: view.members.filter(isLiving),
   };
   return [...assignments, ...(rest.waiting.length > 0 ? grow(rest) : tend(rest))];
 }
@@ -88,10 +90,11 @@ function assign(view: PoolView): Assignment[] {
     .filter((member) => member.phase === "ready" && !isSpent(member, view))
     .sort((a, b) => b.readyAtMs - a.readyAtMs);
   const coming = members.filter(isComing).map(({ model }) => model);
-  const full = members.filter(({ phase }) => phase !== "stopping").length >= slots;
+  const full = members.filter(isLiving).length >= slots;
+  const busy = members.filter(({ phase }) => phase === "busy").length;
   const assignments: Assignment[] = [];
   for (const waiter of waiters) {
-    if (ready.length === 0) break;
+    if (ready.length === 0 || busy + assignments.length >= slots) break;
     const own = ready.findIndex(({ id }) => id === waiter.preferred);
     const same = own >= 0 ? own : ready.findIndex(({ model }) => model === waiter.model);
     const [member] = same >= 0 ? ready.splice(same, 1) : modelAtStart ? [] : ready.splice(0, 1);
@@ -101,6 +104,11 @@ function assign(view: PoolView): Assignment[] {
     else if (full) ready.pop();
   }
   return assignments;
+}
+
+/** Whether it takes a slot, or can. */
+function isLiving({ phase }: MemberView): boolean {
+  return phase !== "stopping" && phase !== "parked";
 }
 
 function isComing({ phase }: MemberView): boolean {
@@ -134,7 +142,8 @@ function grow({ view, idle, waiting, living }: Rest): PoolAction[] {
 
 /** Nobody waits: keeps the minimum, replaces what is worn, ends what is not needed. */
 function tend({ view, idle, living }: Rest): PoolAction[] {
-  if (living.length < view.processesMin) {
+  const parked = view.members.filter(({ phase }) => phase === "parked").length;
+  if (living.length + parked < view.processesMin) {
     return view.startsAllowed > 0 ? [{ kind: "start", model: view.defaultModel }] : [];
   }
   const worn = living.filter((member) => isWorn(member, view));

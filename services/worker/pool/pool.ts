@@ -35,6 +35,8 @@ export interface PoolOptions {
 
 /** A process with a ready session, for one prompt. */
 export interface Place extends Equipment {
+  /** Its prompt waits for its client, and takes no slot meanwhile; or goes on. */
+  park(parked: boolean): void;
   /** Gives it back, once. `completed`: the agent finished its turn, so it works. */
   release(leftover: Leftover & { readonly completed: boolean }): void;
 }
@@ -57,8 +59,6 @@ export interface Pool {
   enter(model: string, preferred?: Agent): Ticket;
   /** Whether a prompt could take this process now. */
   isReady(agent: Agent): boolean;
-  /** Prompts that wait. */
-  readonly waiting: number;
   status(): PoolStatus;
   /** Keeps only processes that prompts wait for. */
   drain(): void;
@@ -95,7 +95,7 @@ export function createPool(options: PoolOptions): Pool {
   const admitted = () => waiters.size + inPhase("busy").length;
   const facts = (): PoolFacts => ({
     draining,
-    usable: inPhase("ready", "busy", "preparing").length,
+    usable: inPhase("ready", "busy", "parked", "preparing").length,
     everReady,
     failures: failures.count,
     lastFailure: failures.last,
@@ -199,7 +199,16 @@ export function createPool(options: PoolOptions): Pool {
     waiters.delete(waiterId);
     lastModel = waiter.model;
     const equipment = member.take();
-    waiter.resolve({ ...equipment, release: (leftover) => takeBack(member, equipment, leftover) });
+    waiter.resolve({
+      ...equipment,
+      park: (parked) => park(member, parked),
+      release: (leftover) => takeBack(member, equipment, leftover),
+    });
+  }
+
+  function park(member: Member, parked: boolean): void {
+    member.park(parked);
+    reconcile();
   }
 
   function takeBack(member: Member, { agent }: Equipment, leftover: Parameters<Place["release"]>[0]): void {
@@ -256,9 +265,6 @@ export function createPool(options: PoolOptions): Pool {
       };
     },
     isReady: (agent) => inPhase("ready").some((member) => member.agent === agent),
-    get waiting() {
-      return waiters.size;
-    },
     status() {
       const { health, reason } = poolHealth(facts());
       const open = health === Health.HEALTHY || health === Health.DEGRADED;

@@ -56,7 +56,7 @@ describe("a tool of the client", () => {
     expect(first.outcome?.usage?.outputTokens).toBeGreaterThan(0n);
     const { conversation } = first.outcome ?? {};
     await until("the turn is offered", async () => (await worker.pool()).conversations.includes(conversation ?? ""));
-    expect(await free()).toBe(0);
+    expect(await free()).toBe(1);
 
     if (!call) throw new Error("no call");
     const second = await ask([question, calling("", call), toolResult(call.id, "rain")]);
@@ -152,19 +152,38 @@ describe("a result that does not come", () => {
     await start({ settings: { tool_park_timeout: "300ms" } });
     const question = request(weather);
     const [call] = callsOf(await ask([question]));
-    await until("the slot is free", async () => (await free()) === 1);
-    expect((await worker.pool()).conversations).toEqual([]);
+    await until("the turn is over", async () => (await worker.pool()).conversations.length === 0);
     if (!call) throw new Error("no call");
     const late = await ask([question, calling("", call), toolResult(call.id, "rain"), instruct({ do: "echo" })]);
     expect(late.text).toContain("ASSISTANT CALLS TOOL get_weather");
     expect(late.text).toContain("rain");
   });
 
-  it("gives way to a prompt that waits", async () => {
-    await start({ settings: { tool_yield_after: "200ms" } });
-    await ask([request(weather)]);
-    expect(await free()).toBe(0);
+  it("takes no slot: others are answered meanwhile, and the turn goes on all the same", async () => {
+    await start();
+    const question = request(weather);
+    const [call] = callsOf(await ask([question]));
     expect((await worker.prompt({ do: "answer" })).error).toBeUndefined();
+    const holding = new AbortController();
+    const busy = worker.prompt({ do: "hang", chunks: 1 }, { signal: holding.signal });
+    await until("the slot is taken", async () => (await free()) === 0);
+    if (!call) throw new Error("no call");
+    const second = await ask([question, calling("", call), toolResult(call.id, "rain")]);
+    expect(heard(second)).toMatchObject([{ isError: false }]);
+    holding.abort();
+    await busy;
+  });
+
+  it("ends when too many others wait", async () => {
+    await start({ settings: { tools_parked_max: 1 } });
+    const first = await ask([request(weather)]);
+    const second = await ask([request(time)]);
+    expect(callsOf(second)).toHaveLength(1);
+    await until("only the second waits", async () => {
+      const { conversations } = await worker.pool();
+      return conversations.length === 1 && conversations[0] === second.outcome?.conversation;
+    });
+    expect(first.outcome?.conversation).not.toBe("");
   });
 
   it("is no wait where the client cannot be known again", async () => {
@@ -187,8 +206,8 @@ describe("a result that does not come", () => {
     await ask([request(weather)]);
     const agents = (await processesOf(worker.directory)).filter(({ command }) => command.includes("faulty-agent"));
     for (const { pid } of agents) process.kill(pid, "SIGKILL");
-    await until("another process is ready", async () => (await free()) === 1);
-    expect((await worker.pool()).conversations).toEqual([]);
+    await until("the turn is over", async () => (await worker.pool()).conversations.length === 0);
+    expect((await worker.prompt({ do: "answer" })).error).toBeUndefined();
   });
 });
 

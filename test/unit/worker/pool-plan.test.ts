@@ -61,6 +61,14 @@ describe("the plan of a pool", () => {
     ]);
   });
 
+  it("leaves a slot to others while a prompt waits for its client, and never runs more than the slots", () => {
+    const [parked, ready] = [member("parked"), member("ready")];
+    expect(kinds({ members: [parked], waiters: waiters("m"), slots: 1 })).toEqual(["start"]);
+    expect(kinds({ members: [parked], slots: 1 })).toEqual([]);
+    expect(kinds({ members: [parked, ready], waiters: waiters("m"), slots: 1 })).toEqual(["assign"]);
+    expect(kinds({ members: [member("busy"), ready], waiters: waiters("m"), slots: 1 })).not.toContain("assign");
+  });
+
   it("starts as many as wait and no process on its way will take, within slots and allowed starts", () => {
     expect(kinds({ members: [member("busy")], waiters: waiters("m", "m", "m") })).toEqual(["start", "start"]);
     expect(
