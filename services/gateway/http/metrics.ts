@@ -3,6 +3,8 @@ import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { type RequestEnd, requestEnded, requestStarted } from "./telemetry.ts";
 
 export interface Metrics extends Disposable {
+  /** For parts that count things of their own. */
+  readonly registry: Registry;
   readonly contentType: string;
   text(): Promise<string>;
 }
@@ -60,6 +62,7 @@ export function createMetrics(): Metrics {
   requestStarted.subscribe(onStart);
   requestEnded.subscribe(onEnd);
   return {
+    registry,
     contentType: registry.contentType,
     text: () => registry.metrics(),
     [Symbol.dispose]() {
