@@ -1,6 +1,6 @@
 // DRAWBRIDGE_ENDURANCE_PROMPTS: how many prompts (default 300, some seconds). `npm run test:endurance` runs 20,000 and prints its figures.
 import { describe, expect, it } from "vitest";
-import { endure, slots } from "./endurance.ts";
+import { endure, notAdmitted, slots } from "./endurance.ts";
 
 const prompts = Number(process.env["DRAWBRIDGE_ENDURANCE_PROMPTS"] ?? 300);
 const seed = Number(process.env["DRAWBRIDGE_ENDURANCE_SEED"] ?? 1);
@@ -14,7 +14,7 @@ describe.skipIf(process.platform !== "linux")("a worker that lives long", () => 
       if (long) process.stdout.write(`${JSON.stringify(result, null, 2)}\n`);
       const { before, after, ended } = result;
       expect(result.outcomes).toBe(result.admitted);
-      expect(result.ends["not admitted"] ?? 0).toBeLessThan(prompts / 10);
+      expect(result.ends[notAdmitted] ?? 0).toBeLessThan(prompts / 10);
 
       expect(after.agentProcesses).toBe(before.agentProcesses);
       expect(after.sessionFolders).toBe(before.sessionFolders);

@@ -116,9 +116,7 @@ export async function endure({ prompts, seed, onProgress }: EnduranceOptions): P
     await Promise.all(Array.from({ length: callers }, caller));
 
     await idle(worker);
-    const refused = ends["QUEUE_FULL"] ?? 0;
-    const unavailable = ends["not admitted"] ?? 0;
-    const admitted = begun - refused - unavailable;
+    const admitted = begun - (ends[notAdmitted] ?? 0);
     await until("every outcome is delivered", () => delivered.size >= admitted);
     const after = await holdings(worker.directory);
     await worker.app[Symbol.asyncDispose]();
@@ -149,6 +147,9 @@ function chooseCaller(random: Random, { do: action }: Instruction): Caller {
   return draw < 0.17 ? "is slow" : "reads";
 }
 
+/** The pool took no prompt: it was full, or had no process. */
+export const notAdmitted = "not admitted";
+
 /** How it ended, in a word. */
 async function promptOnce(worker: WorkerUnderTest, random: Random): Promise<string> {
   const instruction = chooseInstruction(random);
@@ -168,7 +169,12 @@ async function promptOnce(worker: WorkerUnderTest, random: Random): Promise<stri
     ...(caller === "is slow" ? { onEvents: () => sleep(waitMs) } : {}),
   });
   if (left.signal.aborted) return "left";
-  if (error) return outcome || error.reason === "QUEUE_FULL" ? error.reason : "not admitted";
+  if (error && !outcome) {
+    // A pool that gave up for a moment says when it tries again.
+    await sleep(error.retryAfterMs ?? 25);
+    return notAdmitted;
+  }
+  if (error) return error.reason;
   return `finished, ${String(stopReason)}`;
 }
 
