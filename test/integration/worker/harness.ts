@@ -32,6 +32,8 @@ export interface WorkerUnderTestOptions {
   readonly wrapper?: readonly string[];
   /** A built-in profile instead of the faulty agent. */
   readonly profile?: string;
+  /** Its command, in place of its own. */
+  readonly command?: readonly string[];
   readonly slots?: number;
   readonly queue?: number;
   readonly models?: Readonly<Record<string, string>>;
@@ -121,12 +123,14 @@ export async function startWorker(options: WorkerUnderTestOptions = {}): Promise
 }
 
 function specFor(options: WorkerUnderTestOptions) {
-  const command = [...(options.wrapper ?? []), process.execPath, faultyAgent, ...(options.agentArguments ?? [])];
-  const agents = options.profile ? [] : [create(AgentSpecSchema, { name: "faulty", command })];
+  const faulty = [...(options.wrapper ?? []), process.execPath, faultyAgent, ...(options.agentArguments ?? [])];
+  const command = options.command ? [...options.command] : faulty;
+  const name = options.profile ?? "faulty";
+  const agents = options.profile && !options.command ? [] : [create(AgentSpecSchema, { name, command })];
   const env = Object.fromEntries(Object.entries(options.env ?? {}).map(([name, source]) => [name, { source }]));
   const account = create(AccountSpecSchema, {
     id: accountId,
-    agent: options.profile ?? "faulty",
+    agent: name,
     models: { ...(options.models ?? { [publicModel]: "agent-model" }) },
     slots: options.slots ?? 1,
     queue: options.queue ?? 4,
