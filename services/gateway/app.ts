@@ -10,6 +10,7 @@ import type { Log } from "../kit/log.ts";
 import type { Random } from "../kit/random.ts";
 import type { IncomingCall } from "../kit/rpc/interceptors.ts";
 import type { State } from "../state/state.ts";
+import { createClientAddress } from "./access/addresses.ts";
 import { authorizeAdmin } from "./access/admin.ts";
 import { createAdmissions } from "./access/admit.ts";
 import { createAuthenticator } from "./access/authenticate.ts";
@@ -19,15 +20,10 @@ import { createHolds } from "./access/holds.ts";
 import { leastRole } from "./access/roles.ts";
 import { createSettler } from "./access/settle.ts";
 import { keepSweeping } from "./access/sweep.ts";
-import { createAffinity } from "./channels/affinity.ts";
-import { applyChannels } from "./channels/apply.ts";
 import { createDescribe } from "./channels/describe.ts";
-import { createDirectory } from "./channels/directory.ts";
-import type { Environment } from "./channels/keys.ts";
-import { addChannelMetrics } from "./channels/metrics.ts";
-import { withChannelModels } from "./channels/models.ts";
 import type { GatewaySettings } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
+import { createOverloadGuard } from "./http/overload.ts";
 import { addRoutes } from "./http/routes.ts";
 import { createAnswerCache } from "./openai/idempotency.ts";
 import { createModels } from "./openai/models.ts";
@@ -41,8 +37,6 @@ export interface GatewayDependencies {
   readonly scheduler: Client<typeof SchedulerService>;
   /** The worker at an address. */
   readonly worker: (address: string) => WorkerCalls;
-  /** Where the keys of channels are found that name a variable. */
-  readonly environment: Environment;
 }
 
 export interface GatewayApp extends AsyncDisposable {
@@ -69,33 +63,25 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const admissions = createAdmissions({ ledger, catalogue, holds, settler, clock, log, config });
   const authenticator = resources.use(createAuthenticator({ access: state.access, clock, pepper }));
   const metrics = resources.use(createMetrics());
+  const overload = resources.use(
+    createOverloadGuard({ limits: config.overload, clock, retryAfterMs: config.retry_after }),
+  );
+  const clientAddress = createClientAddress(config.trusted_proxies);
   const models = createModels(scheduler, clock);
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
   const fleet = createFleetClient({ scheduler, worker, clock, log });
 
-  const directory = resources.use(
-    createDirectory({
-      channels: state.channels,
-      environment: dependencies.environment,
-      clock,
-      random,
-      log,
-      resyncMs: config.channel_refresh,
-    }),
-  );
-  resources.use(addChannelMetrics({ registry: metrics.registry, directory, clock }));
   const describe = createDescribe({
     fleetModels: async () => (await models.list()).map(({ name }) => name),
-    status: (id) => directory.status(id),
+    status: () => undefined,
   });
-  const affinity = createAffinity();
 
   let draining = false;
   let sweeping: Promise<void> = Promise.resolve();
   return {
     access: createAccessHandlers({
       state,
-      channels: { channels: state.channels, describe, refresh: () => directory.refresh(), clock },
+      channels: { channels: state.channels, describe, clock },
       clock,
       pepper,
     }),
@@ -104,16 +90,16 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         authenticator,
         admissions,
         models,
-        listedModels: withChannelModels(models, directory),
         metrics,
-        directory,
-        affinity,
-        random,
         fleet,
         answers,
         clock,
         log,
         config,
+        state,
+        pepper,
+        overload,
+        clientAddress,
         draining: () => draining,
       }),
     async authorizeAdmin({ service, method, header }) {
@@ -123,8 +109,6 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
     async start() {
       for (const tier of config.tiers) await state.access.setTier(tier);
       for (const price of config.prices) await state.access.setPrice(price);
-      await applyChannels(state.channels, config.channels, clock);
-      await directory.start();
       holds.start();
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal);

@@ -14,7 +14,7 @@ import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
 import { ensureAccess } from "./access/bootstrap.ts";
 import { createGatewayApp } from "./app.ts";
-import type { GatewaySettings } from "./config.ts";
+import { type GatewaySettings, publicServerOptions } from "./config.ts";
 
 export interface GatewayProcessOptions {
   readonly listen: ListenAddress;
@@ -46,7 +46,6 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       log,
       config,
       scheduler,
-      environment: process.env,
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),
   );
@@ -63,6 +62,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       http: (http) => app.routes(http),
       ready: () => true,
       log,
+      ...publicServerOptions(config),
     }),
   );
   await app.start();

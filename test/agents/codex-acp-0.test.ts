@@ -10,6 +10,6 @@ describeRealAgent({
   agentModel,
   environment: (folder, provider) => codexEnvironment(folder, provider, agentModel),
   usage: "estimated",
-  toolsMax: 4,
+  toolsMax: 10,
   process: "codex-acp",
 });

@@ -3,7 +3,8 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { Command } from "commander";
 import { type ClientFlags, clientCommand, type RunClient } from "../client/command.ts";
 import { pages } from "../client/pages.ts";
-import { momentBefore, wholePositive } from "../input/arguments.ts";
+import { type UsageFormat, usageText } from "../../client/usage-export.ts";
+import { momentBefore, usageFormat, wholePositive } from "../input/arguments.ts";
 import { usageView } from "../output/views.ts";
 
 interface UsageFlags extends ClientFlags {
@@ -11,7 +12,9 @@ interface UsageFlags extends ClientFlags {
   readonly key?: string;
   readonly model?: string;
   readonly since?: number;
+  readonly until?: number;
   readonly limit?: bigint;
+  readonly format?: UsageFormat;
 }
 
 export function registerUsage(program: Command, run: RunClient, now: () => number): void {
@@ -21,6 +24,7 @@ export function registerUsage(program: Command, run: RunClient, now: () => numbe
     description: "With --json, cost is in millionths of a dollar and credits in thousandths.",
     examples: [
       "usage --user alice --since 1h",
+      "usage --since 30d --format csv > usage.csv",
       "usage --model claude-sonnet-4.5 --since 2026-01-31 --limit 100 --json",
     ],
   })
@@ -28,6 +32,8 @@ export function registerUsage(program: Command, run: RunClient, now: () => numbe
     .option("--key <id>", "with this API key, by its id")
     .option("--model <name>", "for this model")
     .option("--since <when>", "so long ago at most, such as 1h, or from an ISO time on", momentBefore(now))
+    .option("--until <when>", "before so long ago, or before an ISO time", momentBefore(now))
+    .option("--format <format>", "csv or jsonl, for spreadsheets and programs, as it comes", usageFormat)
     .option("--limit <count>", "at most so many (default: all)", wholePositive)
     .action((flags: UsageFlags) =>
       run(flags, async ({ access, print }) => {
@@ -36,13 +42,15 @@ export function registerUsage(program: Command, run: RunClient, now: () => numbe
           keyId: flags.key ?? "",
           model: flags.model ?? "",
           ...(flags.since === undefined ? {} : { since: timestampFromMs(flags.since) }),
+          ...(flags.until === undefined ? {} : { until: timestampFromMs(flags.until) }),
         };
         const limit = flags.limit === undefined ? undefined : Number(flags.limit);
         const entries = pages(async (page) => {
           const { entries: items, nextPageToken } = await access.listUsage({ ...request, ...page });
           return { items, nextPageToken };
         }, limit);
-        await print.list(entries, usageView);
+        if (flags.format === undefined) await print.list(entries, usageView);
+        else await print.text(usageText(entries, flags.format));
       }),
     );
 }

@@ -1,15 +1,27 @@
 // drawbridge user: who pays, and their quota.
 import type { Command } from "commander";
+import { BudgetWindow } from "#gen/drawbridge/v1/access_service";
 import { answered } from "../client/answered.ts";
 import { type ClientFlags, clientCommand, commandGroup, type RunClient } from "../client/command.ts";
 import { pages } from "../client/pages.ts";
-import { dollars, dollarsToGrant } from "../input/arguments.ts";
+import { budgetWindow, dollars, dollarsToGrant, nothingNamed, orNone } from "../input/arguments.ts";
 import { userView } from "../output/views.ts";
 
-interface CreateFlags extends ClientFlags {
+interface CreateFlags extends ClientFlags, BudgetFlags {
   readonly id: string;
   readonly quota: bigint;
   readonly tier?: string;
+}
+
+interface BudgetFlags {
+  readonly budget?: bigint | "none";
+  readonly per?: BudgetWindow;
+}
+
+interface UpdateFlags extends ClientFlags, BudgetFlags {
+  readonly tier?: string;
+  readonly disable?: true;
+  readonly enable?: true;
 }
 
 interface GrantFlags extends ClientFlags {
@@ -27,10 +39,12 @@ export function registerUser(program: Command, run: RunClient): void {
     .requiredOption("--id <id>", "names the user")
     .requiredOption("--quota <dollars>", "the first grant, such as 1.50", dollars)
     .option("--tier <name>", "limits and price ratio (default: the tier named default)")
+    .option("--budget <dollars>", "what they may spend, of what they have (default: all of it)", dollars)
+    .option("--per <window>", "when that begins anew: total, day, week or month (default: total)", budgetWindow)
     .action((flags: CreateFlags) =>
       run(flags, async ({ access, print }) => {
         const request = { id: flags.id, tier: flags.tier ?? "", quotaMicros: flags.quota };
-        const created = await access.createUser(request);
+        const created = await access.createUser({ ...request, ...budgetField(flags) });
         await print.one(answered(created.user), userView);
       }),
     );
@@ -69,4 +83,53 @@ export function registerUser(program: Command, run: RunClient): void {
         await print.one(answered(granted.user), userView);
       }),
     );
+
+  clientCommand(user, {
+    name: "update",
+    summary: "change a user's tier, budget or state",
+    description: "What is not named stays as it is. Requests that run keep what they were let in with.",
+    examples: [
+      "user update alice --tier gold",
+      "user update alice --budget 5 --per month",
+      "user update bob --disable",
+    ],
+  })
+    .argument("<id>", "the user")
+    .option("--tier <name>", "limits and price ratio")
+    .option("--budget <dollars>", 'what they may spend, or "none"', orNone(dollars))
+    .option("--per <window>", "when that begins anew: total, day, week or month (default: total)", budgetWindow)
+    .option("--disable", "refuse their requests")
+    .option("--enable", "take their requests again")
+    .action((id: string, flags: UpdateFlags) =>
+      run(flags, async ({ access, print }) => {
+        const paths = [
+          ...(flags.tier === undefined ? [] : ["tier"]),
+          ...(flags.budget === undefined ? [] : ["budget"]),
+          ...(flags.disable || flags.enable ? ["disabled"] : []),
+        ];
+        if (paths.length === 0) throw nothingNamed();
+        const changes = { id, tier: flags.tier ?? "", disabled: flags.disable === true, ...budgetField(flags) };
+        const updated = await access.updateUser({ user: changes, updateMask: { paths } });
+        await print.one(answered(updated.user), userView);
+      }),
+    );
+
+  clientCommand(user, {
+    name: "delete",
+    summary: "end a user and all of their keys",
+    description: "Requests that run settle, what was used stays in the ledger, and the id is not given again.",
+    examples: ["user delete alice"],
+  })
+    .argument("<id>", "the user")
+    .action((id: string, flags: ClientFlags) =>
+      run(flags, async ({ access, print }) => {
+        await access.deleteUser({ id });
+        await print.object({ id, deleted: true }, () => `User ${id} is deleted.\n`);
+      }),
+    );
+}
+
+function budgetField({ budget, per }: BudgetFlags) {
+  if (budget === undefined || budget === "none") return {};
+  return { budget: { micros: budget, window: per ?? BudgetWindow.TOTAL } };
 }

@@ -1,5 +1,9 @@
 // The command's argument parsers: what is wrong with an argument is told as wrong usage.
 import { InvalidArgumentError } from "commander";
+import { AdminRole, BudgetWindow } from "#gen/drawbridge/v1/access_service";
+import { Priority } from "#gen/drawbridge/v1/scheduler_service";
+import type { UsageFormat } from "../../client/usage-export.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import { parseCredits, parseDollars, parsePositive, parseWhole, WrongInput } from "./amounts.ts";
 import { parseMoment, parseSpan } from "./times.ts";
 
@@ -38,3 +42,38 @@ export function list(text: string, previous: readonly string[] = []): readonly s
 
 /** A ratio such as 0.5 → thousandths. */
 export const ratio = argument(parseCredits);
+
+const windows = {
+  total: BudgetWindow.TOTAL,
+  day: BudgetWindow.DAY,
+  week: BudgetWindow.WEEK,
+  month: BudgetWindow.MONTH,
+} as const;
+
+const priorities = { low: Priority.LOW, normal: Priority.NORMAL, high: Priority.HIGH } as const;
+
+const roles = { "read-only": AdminRole.READ_ONLY, operator: AdminRole.OPERATOR, admin: AdminRole.ADMIN } as const;
+
+/** One of some words → what it stands for. */
+function word<T>(words: Readonly<Record<string, T>>): (text: string) => T {
+  return (text) => {
+    const found = words[text];
+    if (found !== undefined) return found;
+    throw new InvalidArgumentError(`expected one of ${Object.keys(words).join(", ")}.`);
+  };
+}
+
+export const budgetWindow = word<BudgetWindow>(windows);
+export const priority = word<Priority>(priorities);
+export const usageFormat = word<UsageFormat>({ csv: "csv", jsonl: "jsonl" });
+export const adminRole = word<AdminRole>(roles);
+
+/** A new value, or "none" for none. */
+export function orNone<T>(parse: (text: string) => T): (text: string) => T | "none" {
+  return (text) => (text === "none" ? "none" : parse(text));
+}
+
+/** For an update that names nothing. */
+export function nothingNamed(): DrawbridgeError {
+  return new DrawbridgeError("INVALID_ARGUMENT", "Nothing to change is named. --help shows what can be.");
+}

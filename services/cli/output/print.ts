@@ -8,6 +8,8 @@ export interface Printer {
   one<Item>(item: Item, view: View<Item>): Promise<void>;
   /** An array, page by page as it comes. */
   list<Item>(pages: AsyncIterable<readonly Item[]> | Iterable<readonly Item[]>, view: View<Item>): Promise<void>;
+  /** Text that was made already, as it comes. */
+  text(parts: AsyncIterable<string>): Promise<void>;
   /** An object of a form of its own, on one line; or its text. */
   object(json: object, text: () => string): Promise<void>;
 }
@@ -27,6 +29,9 @@ export function createPrinter({ output, json, now }: PrinterOptions): Printer {
   const object = (value: object, text: () => string) => output.write(json ? `${JSON.stringify(value)}\n` : text());
   return {
     object,
+    async text(parts) {
+      for await (const part of parts) await output.write(part);
+    },
     one: (item, view) => object(view.json(item), () => fieldLines(view.columns, item, now())),
     list: (pages, view) => (json ? jsonArray(pages, view, output) : lines(pages, view, output, now())),
   };

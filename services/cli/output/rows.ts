@@ -1,13 +1,27 @@
 // The JSON that scripts rely on: every object that a command prints with --json, made of the contract's messages. Dollars are in millionths,
 // credits in thousandths, both whole numbers; times are ISO 8601; null is what does not apply.
 import { durationMs, type Timestamp, timestampDate } from "@bufbuild/protobuf/wkt";
-import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
+import {
+  type AdminKey,
+  AdminRole,
+  type ApiKey,
+  type Budget,
+  BudgetWindow,
+  type Channel,
+  type Price,
+  type RateLimits,
+  type RedemptionCode,
+  type Tier,
+  type User,
+} from "#gen/drawbridge/v1/access_service";
 import { type Account, type Breaker, BreakerState, type Condition } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { type Action, ActionType, type FleetEvent, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
-import type { Candidate, Decision } from "#gen/drawbridge/v1/scheduler_service";
-import { End, type UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
+import { type Candidate, type Decision, Priority } from "#gen/drawbridge/v1/scheduler_service";
 import { Health, type PoolStatus, type Worker } from "#gen/drawbridge/v1/worker";
+import { nameOf } from "../../kit/enum-name.ts";
+
+export { usageRow } from "../../client/usage-export.ts";
 
 export function userRow({ id, quota }: User) {
   return {
@@ -32,29 +46,59 @@ export function keyRow(key: ApiKey) {
     expires_at: time(key.expiresAt),
     revoked_at: time(key.revokedAt),
     created_at: time(key.createdAt),
+    window: key.budget ? nameOf(BudgetWindow, key.budget.window) : null,
+    ...limitsRow(key.limits),
+    previous_ends_at: time(key.previousEndsAt),
+  };
+}
+
+export function adminKeyRow(key: AdminKey) {
+  return {
+    id: key.id,
+    name: key.name,
+    prefix: key.prefix,
+    role: nameOf(AdminRole, key.role).replaceAll("_", "-"),
+    created_at: time(key.createdAt),
+  };
+}
+
+export function codeRow(code: RedemptionCode) {
+  return {
+    id: code.id,
+    name: code.name,
+    prefix: code.prefix,
+    amount: Number(code.quotaMicros),
+    expires_at: time(code.expiresAt),
+    created_at: time(code.createdAt),
+    redeemed_by: code.redeemedBy === "" ? null : code.redeemedBy,
+    redeemed_at: time(code.redeemedAt),
+  };
+}
+
+/** Amounts in millionths of a dollar; null: no budget. */
+export function budgetRow(budget: Budget | undefined) {
+  if (!budget) return null;
+  return {
+    amount: Number(budget.micros),
+    per: nameOf(BudgetWindow, budget.window),
+    spent: Number(budget.spentMicros),
+    held: Number(budget.heldMicros),
+    resets_at: time(budget.resetsAt),
+  };
+}
+
+/** null: not limited. */
+export function limitsRow(limits: RateLimits | undefined) {
+  const limit = (value: bigint | undefined) => (value === undefined ? null : Number(value));
+  return {
+    rpm: limit(limits?.requestsPerMinute),
+    tpm: limit(limits?.tokensPerMinute),
+    concurrency: limit(limits?.concurrency),
   };
 }
 
 export function newKeyRow(key: ApiKey, secret: string) {
   return { id: key.id, key: secret };
-}
-
-export function usageRow(entry: UsageEntry) {
-  return {
-    request_id: entry.requestId,
-    user: entry.userId,
-    key: entry.keyId,
-    model: entry.model,
-    account: entry.accountId,
-    input_tokens: Number(entry.usage?.inputTokens ?? 0n),
-    output_tokens: Number(entry.usage?.outputTokens ?? 0n),
-    // Where nothing was counted, nobody reported it.
-    source: nameOf(UsageSource, entry.usage?.source || UsageSource.ESTIMATED),
-    cost: Number(entry.costMicros),
-    credits: Number(entry.millicredits),
-    end: nameOf(End, entry.end),
-    at: time(entry.at),
-  };
 }
 
 export function accountRow({ spec, credits, breaker, conditions, workerIds }: Account) {
@@ -155,6 +199,9 @@ export function tierRow(tier: Tier) {
     tpm: Number(tier.tokensPerMinute),
     concurrency: Number(tier.concurrency),
     ratio: Number(tier.ratioPermille) / 1_000,
+    priority: nameOf(Priority, tier.priority || Priority.NORMAL),
+    budget: tier.budget ? Number(tier.budget.micros) : null,
+    per: tier.budget ? nameOf(BudgetWindow, tier.budget.window) : null,
   };
 }
 
@@ -180,12 +227,6 @@ export function breakerState(breaker: Breaker | undefined): string {
 
 function reasonName(reason: ErrorReason): string | null {
   return reason === ErrorReason.UNSPECIFIED ? null : nameOf(ErrorReason, reason);
-}
-
-/** FAILED_AFTER_CONTENT → failed_after_content. A value that this version does not know is its number. */
-export function nameOf(names: Readonly<Record<string, number>>, value: number): string {
-  const found = Object.keys(names).find((name) => names[name] === value);
-  return found?.toLowerCase() ?? String(value);
 }
 
 function time(timestamp: Timestamp | undefined): string | null {

@@ -1,20 +1,35 @@
 // How each kind of object is shown: its JSON for scripts, its columns for people.
 import { type Timestamp, timestampMs } from "@bufbuild/protobuf/wkt";
-import type { ApiKey, Channel, Price, Tier, User } from "#gen/drawbridge/v1/access_service";
+import {
+  type AdminKey,
+  type ApiKey,
+  type Budget,
+  BudgetWindow,
+  type Channel,
+  type Price,
+  type RateLimits,
+  type RedemptionCode,
+  type Tier,
+  type User,
+} from "#gen/drawbridge/v1/access_service";
 import type { Account, Breaker } from "#gen/drawbridge/v1/account";
 import type { Action, FleetEvent } from "#gen/drawbridge/v1/fleet_service";
 import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
 import type { UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Worker } from "#gen/drawbridge/v1/worker";
+import { nameOf } from "../../kit/enum-name.ts";
 import {
   accountRow,
   actionRow,
+  adminKeyRow,
   breakerRow,
   breakerState,
   candidateRow,
   channelRow,
+  codeRow,
   eventRow,
   keyRow,
+  limitsRow,
   priceRow,
   tierRow,
   usageRow,
@@ -41,8 +56,48 @@ export const userView: View<User> = {
     { title: "AVAILABLE", text: ({ quota }) => dollarsText(quota?.available ?? 0n), right: true },
     { title: "HELD", text: ({ quota }) => dollarsText(quota?.held ?? 0n), right: true },
     { title: "SPENT", text: ({ quota }) => dollarsText(quota?.spent ?? 0n), right: true },
+    { title: "BUDGET", text: ({ budget }) => budgetText(budget) },
+    { title: "STATE", text: ({ disabled }) => (disabled ? "disabled" : "active") },
   ],
 };
+
+/** $1.00 a day */
+function budgetText(budget: Budget | undefined): string {
+  if (!budget) return "";
+  const { micros, window } = budget;
+  const per = window === BudgetWindow.TOTAL ? "" : ` a ${nameOf(BudgetWindow, window)}`;
+  return `${dollarsText(micros)}${per}`;
+}
+
+export const adminKeyView: View<AdminKey> = {
+  json: adminKeyRow,
+  none: "There are no admin keys.",
+  columns: [
+    { title: "KEY", text: ({ id }) => id },
+    { title: "NAME", text: ({ name }) => name },
+    { title: "ROLE", text: (key) => adminKeyRow(key).role },
+    { title: "BEGINS", text: ({ prefix }) => prefix },
+    { title: "MADE", text: ({ createdAt }) => optional(createdAt, (at) => localTimeText(timestampMs(at))) },
+  ],
+};
+
+export const codeView: View<RedemptionCode> = {
+  json: codeRow,
+  none: "There are no codes.",
+  columns: [
+    { title: "CODE", text: ({ id }) => id },
+    { title: "NAME", text: ({ name }) => name },
+    { title: "BEGINS", text: ({ prefix }) => prefix },
+    { title: "WORTH", text: ({ quotaMicros }) => dollarsText(quotaMicros), right: true },
+    { title: "STATE", text: codeState },
+  ],
+};
+
+function codeState({ redeemedBy, expiresAt }: RedemptionCode, now: number): string {
+  if (redeemedBy !== "") return `used by ${redeemedBy}`;
+  if (!expiresAt) return "valid";
+  return `${timestampMs(expiresAt) <= now ? "expired" : "expires"} ${relative(expiresAt, now)}`;
+}
 
 export const keyView: View<ApiKey> = {
   json: keyRow,
@@ -54,11 +109,19 @@ export const keyView: View<ApiKey> = {
     { title: "BEGINS", text: ({ prefix }) => prefix },
     { title: "MODELS", text: ({ models }) => models.join(", ") || "all" },
     { title: "FROM", text: ({ allowedAddresses }) => allowedAddresses.join(", ") || "anywhere" },
-    { title: "BUDGET", text: ({ budgetMicros }) => optional(budgetMicros, dollarsText), right: true },
+    { title: "BUDGET", text: ({ budget }) => budgetText(budget), right: true },
+    { title: "LIMITS", text: ({ limits }) => limitsText(limits) },
     { title: "SPENT", text: ({ spentMicros }) => dollarsText(spentMicros), right: true },
     { title: "STATE", text: keyState },
   ],
 };
+
+/** What a key may do in a minute and at a time, as far as it is limited. */
+function limitsText(limits: RateLimits | undefined): string {
+  const { rpm, tpm, concurrency } = limitsRow(limits);
+  const parts = [rpm === null ? "" : `${rpm} rpm`, tpm === null ? "" : `${tpm} tpm`];
+  return [...parts, concurrency === null ? "" : `${concurrency} at once`].filter((part) => part !== "").join(", ");
+}
 
 function keyState({ revokedAt, expiresAt }: ApiKey, now: number): string {
   if (revokedAt) return `revoked ${relative(revokedAt, now)}`;
@@ -192,6 +255,8 @@ export const tierView: View<Tier> = {
     { title: "TOKENS/MIN", text: ({ tokensPerMinute }) => String(tokensPerMinute), right: true },
     { title: "CONCURRENCY", text: ({ concurrency }) => String(concurrency), right: true },
     { title: "RATIO", text: ({ ratioPermille }) => creditsText(ratioPermille), right: true },
+    { title: "PRIORITY", text: (tier) => tierRow(tier).priority },
+    { title: "BUDGET", text: ({ budget }) => budgetText(budget) },
   ],
 };
 

@@ -10,6 +10,7 @@ import { createControllerApp } from "../../controller/app.ts";
 import { createProcessDriver } from "../../controller/drivers/process.ts";
 import { type BootstrapResult, ensureAccess } from "../../gateway/access/bootstrap.ts";
 import { createGatewayApp } from "../../gateway/app.ts";
+import { publicServerOptions } from "../../gateway/config.ts";
 import { type Clock, systemClock } from "../../kit/clock.ts";
 import type { Running } from "../../kit/lifecycle.ts";
 import type { Log } from "../../kit/log.ts";
@@ -88,7 +89,6 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
     createGatewayApp({
       ...common,
       config: configuration.gateway,
-      environment: process.env,
       scheduler: localClient(SchedulerService, schedulerApp.service),
       worker,
     }),
@@ -127,6 +127,7 @@ function startPublicServer({ gatewayApp, schedulerApp, controllerApp }: Apps, op
     http: (http) => gatewayApp.routes(http),
     ready: () => true,
     log: options.log,
+    ...publicServerOptions(options.configuration.gateway),
   });
 }
 

@@ -1,5 +1,6 @@
 // The one entrance of every request that costs something: the key's state, the limits and a hold on the quota, decided and taken together.
 import type { Price, Tier } from "#gen/drawbridge/v1/access_service";
+import type { Priority } from "#gen/drawbridge/v1/scheduler_service";
 import type { Outcome, UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
@@ -17,8 +18,8 @@ export interface AdmissionRequest {
   readonly caller: Caller;
   readonly model: string;
   readonly inputTokens: number;
-  /** The request's own limit; 0: it has none. undefined: its output is not paid by tokens. */
-  readonly outputTokensMax: number | undefined;
+  /** The request's own limit; 0: it has none. */
+  readonly outputTokensMax: number;
   readonly idempotency: { readonly key: string; readonly bodyHash: string } | undefined;
 }
 
@@ -26,6 +27,8 @@ export interface AdmissionRequest {
 export interface Admission {
   /** As they are after this request was let in. */
   readonly limits: LimitStatus;
+  /** The class in which it waits for the fleet. */
+  readonly priority: Priority;
   /** Ends the hold. `outcome` undefined: nothing ran. Never throws. */
   settle(outcome: Outcome | undefined): Promise<UsageEntry | undefined>;
   /** Leaves the hold to the sweep: something ran, and nobody here knows how it ended. */
@@ -37,6 +40,8 @@ export interface Admissions {
   admit(request: AdmissionRequest): Promise<Admission>;
   /** A caller's limits as they stand. */
   limits(caller: Caller): Promise<LimitStatus>;
+  /** The class in which a caller's requests wait. */
+  priority(caller: Caller): Promise<Priority>;
 }
 
 export type AdmissionSettings = Pick<
@@ -68,6 +73,7 @@ export function createAdmissions(options: AdmissionsOptions): Admissions {
       let end: Promise<UsageEntry | undefined> | undefined;
       return {
         limits: result.limits,
+        priority: tier.priority,
         settle: (outcome) => (end ??= settler.settle(hold, outcome)),
         abandon() {
           if (end) return;
@@ -80,6 +86,8 @@ export function createAdmissions(options: AdmissionsOptions): Admissions {
 
     limits: async ({ userId, tierName, key }) =>
       ledger.limits(userId, await catalogue.tier(tierName), clock.now(), key.id),
+
+    priority: async ({ tierName }) => (await catalogue.tier(tierName)).priority,
   };
 }
 
@@ -90,9 +98,7 @@ function admitRequest(
   config: AdmissionSettings,
   now: number,
 ): AdmitRequest {
-  const { outputTokensMax } = request;
-  const unbounded = Math.min(config.default_output_tokens, config.output_tokens_max);
-  const output = outputTokensMax === undefined ? 0 : outputTokensMax || unbounded;
+  const output = request.outputTokensMax || Math.min(config.default_output_tokens, config.output_tokens_max);
   const tokens = { input: BigInt(request.inputTokens), cachedInput: 0n, output: BigInt(output) };
   return {
     requestId: request.requestId,

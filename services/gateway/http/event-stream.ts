@@ -1,4 +1,4 @@
-// Server-sent events to one client: headers with the first frame, no more in memory than the socket takes, comments while nothing is said.
+// Server-sent events to one client: headers with the first frame or when that takes long, no more in memory than the socket takes, comments while nothing is said.
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../../kit/clock.ts";
 import { keepAliveFrame } from "../openai/chunks.ts";
@@ -8,6 +8,8 @@ export interface EventStreamOptions {
   readonly headers: () => Readonly<Record<string, string | number>>;
   readonly clock: Clock;
   readonly keepAliveMs: number;
+  /** Where nothing was written for so long, the headers leave all the same, with a comment. */
+  readonly firstWaitMs: number;
   /** A client that takes nothing for so long is disconnected. */
   readonly stallMs: number;
 }
@@ -21,35 +23,39 @@ export interface EventStream extends Disposable {
 }
 
 export function createEventStream(options: EventStreamOptions): EventStream {
-  const { response, headers, clock, keepAliveMs } = options;
+  const { response, headers, clock, keepAliveMs, firstWaitMs } = options;
   let opened = false;
   let timer: Disposable | undefined;
   const gone = () => response.destroyed || response.writableEnded;
-  const rest = () => {
-    timer?.[Symbol.dispose]();
-    timer = clock.after(keepAliveMs, () => {
-      if (gone()) return;
-      // A client that does not read gets no comments either.
-      if (!response.writableNeedDrain) response.write(keepAliveFrame);
-      rest();
+  const open = () => {
+    if (opened) return;
+    opened = true;
+    response.writeHead(200, {
+      ...headers(),
+      "content-type": "text/event-stream; charset=utf-8",
+      "cache-control": "no-cache",
+      "x-accel-buffering": "no",
     });
   };
+  const commentAfter = (ms: number) => {
+    timer?.[Symbol.dispose]();
+    timer = clock.after(ms, () => {
+      if (gone()) return;
+      open();
+      // A client that does not read gets no comments either.
+      if (!response.writableNeedDrain) response.write(keepAliveFrame);
+      commentAfter(keepAliveMs);
+    });
+  };
+  commentAfter(firstWaitMs);
   return {
     get opened() {
       return opened;
     },
     async write(frames) {
       if (gone()) return;
-      if (!opened) {
-        opened = true;
-        response.writeHead(200, {
-          ...headers(),
-          "content-type": "text/event-stream; charset=utf-8",
-          "cache-control": "no-cache",
-          "x-accel-buffering": "no",
-        });
-      }
-      rest();
+      open();
+      commentAfter(keepAliveMs);
       if (!response.write(frames)) await room(options);
     },
     end: () => void response.end(),

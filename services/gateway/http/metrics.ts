@@ -1,15 +1,20 @@
 // GET /metrics: counts what the telemetry channels tell.
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
-import { type RequestEnd, requestEnded, requestStarted } from "./telemetry.ts";
+import { Priority } from "#gen/drawbridge/v1/scheduler_service";
+import { type RequestEnd, requestEnded, type RequestShed, requestShed, requestStarted } from "./telemetry.ts";
 
 export interface Metrics extends Disposable {
-  /** For parts that count things of their own. */
-  readonly registry: Registry;
   readonly contentType: string;
   text(): Promise<string>;
 }
 
 const secondsBuckets = [0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30, 60, 120, 300, 600];
+
+const priorityNames = new Map<Priority, string>([
+  [Priority.LOW, "low"],
+  [Priority.NORMAL, "normal"],
+  [Priority.HIGH, "high"],
+]);
 
 export function createMetrics(): Metrics {
   const registry = new Registry();
@@ -48,6 +53,17 @@ export function createMetrics(): Metrics {
     registers,
   });
 
+  const shed = new Counter({
+    name: "drawbridge_requests_shed_total",
+    help: "Requests that were refused because of overload, by what there was too much of and by priority.",
+    labelNames: ["cause", "priority"],
+    registers,
+  });
+
+  const onShed = (message: unknown) => {
+    const { cause, priority } = message as RequestShed;
+    shed.inc({ cause, priority: priorityNames.get(priority) ?? "normal" });
+  };
   const onStart = () => inFlight.inc();
   const onEnd = (message: unknown) => {
     const { route, status, model, end, ...figures } = message as RequestEnd;
@@ -59,13 +75,14 @@ export function createMetrics(): Metrics {
     tokens.inc({ model, direction: "output" }, figures.outputTokens);
     cost.inc({ model }, figures.costMicros);
   };
+  requestShed.subscribe(onShed);
   requestStarted.subscribe(onStart);
   requestEnded.subscribe(onEnd);
   return {
-    registry,
     contentType: registry.contentType,
     text: () => registry.metrics(),
     [Symbol.dispose]() {
+      requestShed.unsubscribe(onShed);
       requestStarted.unsubscribe(onStart);
       requestEnded.unsubscribe(onEnd);
     },

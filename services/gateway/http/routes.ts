@@ -1,36 +1,43 @@
 // The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in OpenAI's form.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from "fastify";
 import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
-import type { Admissions } from "../access/admit.ts";
-import type { Authenticator } from "../access/authenticate.ts";
-import { handleWithChannels, type ProxyOptions } from "../channels/proxy.ts";
-import { channelRoutes } from "../channels/spec.ts";
+import type { Authenticator, Caller } from "../access/authenticate.ts";
+import type { State } from "../../state/state.ts";
 import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
-import type { Models } from "../openai/models.ts";
 import { ParameterError } from "../openai/parse.ts";
 import type { Endpoint } from "../pipeline/endpoint.ts";
 import { handle } from "../pipeline/handle.ts";
 import type { PipelineOptions } from "../pipeline/job.ts";
+import { answerBadRequests } from "./bad-requests.ts";
+import { addCors } from "./cors.ts";
+import { addExportRoute } from "./export-route.ts";
+import { addOwnRoutes } from "./own-routes.ts";
 import { beginExchange } from "./exchange.ts";
 import { commonHeaders } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
+import type { OverloadGuard } from "./overload.ts";
 
-export interface RouteOptions extends PipelineOptions, Omit<ProxyOptions, keyof PipelineOptions> {
-  /** The models of all channels, the fleet among them. */
-  readonly listedModels: Models;
+export interface RouteOptions extends PipelineOptions {
+  readonly state: Pick<State, "access" | "ledger">;
+  readonly pepper: string;
   readonly authenticator: Authenticator;
   readonly metrics: Metrics;
+  readonly overload: OverloadGuard;
+  /** A client's address, from that of whoever connects and x-forwarded-for. */
+  readonly clientAddress: (peer: string, forwardedFor: string | undefined) => string;
   /** Whether the gateway stops. */
   readonly draining: () => boolean;
 }
 
 export function addRoutes(app: FastifyInstance, options: RouteOptions): void {
   limitConnections(app, options.config);
+  addCors(app, options.config.cors_origins);
   addEveryAnswer(app, options);
   addProbes(app, options);
+  addExportRoute(app, options);
   addApi(app, options);
 }
 
@@ -39,56 +46,55 @@ function limitConnections({ server }: FastifyInstance, config: GatewaySettings):
   server.headersTimeout = config.headers_timeout;
   server.requestTimeout = config.receive_timeout;
   server.keepAliveTimeout = config.idle_timeout;
+  answerBadRequests(server);
 }
 
 function addApi(app: FastifyInstance, options: RouteOptions): void {
-  const { listedModels: models, config } = options;
+  const { models, config, admissions } = options;
   // Before the body is read: nobody unknown makes us take one.
   const guarded: RouteShorthandOptions = {
     bodyLimit: config.body_limit,
-    onRequest: async (request) => {
+    onRequest: async (request, reply) => {
       if (options.draining()) throw new DrawbridgeError("DRAINING", "This server is stopping. Try again.");
-      await authenticateRequest(request, options);
+      const caller = await authenticateRequest(request, options);
+      const place = options.overload.enter(await admissions.priority(caller), bodyBytes(request, config));
+      reply.raw.once("close", () => place[Symbol.dispose]());
     },
   };
-  const post = (path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>) =>
+  const answers = (path: string, endpoint: Endpoint) =>
     app.post(path, guarded, (request, reply) => {
-      const work = answer(request, reply);
+      // The seam between channels: this is the fleet's way to answer.
+      const work = handle(endpoint, options, request, reply);
       request.exchange.work = work.then(
         () => undefined,
         () => undefined,
       );
       return work;
     });
-  /** What the fleet answers, and upstream channels too where they serve the path. */
-  const answers = (path: string, endpoint: Endpoint) => {
-    const route = channelRoutes.find((each) => path === `/v1/${each}`);
-    if (!route) return post(path, (request, reply) => handle(endpoint, options, request, reply));
-    return post(path, (request, reply) => {
-      const fleet = (admissions: Admissions) => handle(endpoint, { ...options, admissions }, request, reply);
-      return handleWithChannels(options, { route, request, reply, fleet });
-    });
-  };
   answers("/v1/chat/completions", chatEndpoint);
-  for (const route of channelRoutes) {
-    const path = `/v1/${route}`;
-    if (app.hasRoute({ method: "POST", url: path })) continue;
-    post(path, (request, reply) => handleWithChannels(options, { route, request, reply, fleet: undefined }));
-  }
+  addOwnRoutes(app, guarded, options);
   app.get("/v1/models", guarded, (request) => listModels(models, request));
   app.get<{ Params: { "*": string } }>("/v1/models/*", guarded, (request) =>
     retrieveModel(models, request, request.params["*"]),
   );
 }
 
-async function authenticateRequest(
-  request: FastifyRequest,
-  { authenticator, admissions }: RouteOptions,
-): Promise<void> {
-  const { exchange } = request;
-  exchange.caller = await authenticator.authenticate(request.headers.authorization, request.ip);
+async function authenticateRequest(request: FastifyRequest, options: RouteOptions): Promise<Caller> {
+  const { authenticator, admissions, clientAddress } = options;
+  const { exchange, headers } = request;
+  const forwardedFor = headers["x-forwarded-for"];
+  const address = clientAddress(request.ip, Array.isArray(forwardedFor) ? forwardedFor.join(",") : forwardedFor);
+  const caller = await authenticator.authenticate(headers.authorization, address);
+  exchange.caller = caller;
   // What admission takes from the limits is told by admission itself.
-  if (request.method !== "POST") exchange.limits = await admissions.limits(exchange.caller);
+  if (request.method !== "POST") exchange.limits = await admissions.limits(caller);
+  return caller;
+}
+
+/** What a request's body takes in memory, as it says itself; one that does not say may take all that it may. */
+function bodyBytes({ headers }: FastifyRequest, config: GatewaySettings): number {
+  if (headers["transfer-encoding"] !== undefined) return config.body_limit;
+  return Math.min(Number(headers["content-length"] ?? 0) || 0, config.body_limit);
 }
 
 function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
@@ -167,7 +173,7 @@ function bodyError({ code, statusCode, message }: FastifyError, config: GatewayS
   return answer(statusCode, `We could not parse the JSON body of your request. (${message})`, null);
 }
 
-function addProbes(app: FastifyInstance, { listedModels: models, metrics, draining }: RouteOptions): void {
+function addProbes(app: FastifyInstance, { models, metrics, draining }: RouteOptions): void {
   app.get("/healthz", async () => ({ status: "ok" }));
   app.get("/readyz", async (_, reply) => {
     const ready = !draining() && (await models.list()).some((model) => model.ready);

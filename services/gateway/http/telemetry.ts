@@ -1,5 +1,6 @@
 // What happened, published for whoever counts or traces it. The code that does the work knows these channels only.
 import { channel } from "node:diagnostics_channel";
+import type { Priority } from "#gen/drawbridge/v1/scheduler_service";
 
 export interface RequestEnd {
   readonly route: string;
@@ -15,5 +16,12 @@ export interface RequestEnd {
   readonly costMicros: number;
 }
 
+/** A request that was refused because of overload. */
+export interface RequestShed {
+  readonly cause: string;
+  readonly priority: Priority;
+}
+
+export const requestShed = channel("drawbridge:gateway:request:shed");
 export const requestStarted = channel("drawbridge:gateway:request:start");
 export const requestEnded = channel("drawbridge:gateway:request:end");

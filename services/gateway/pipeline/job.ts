@@ -54,8 +54,9 @@ export async function settled<T extends { readonly finished: Finished }>(
   take: (batches: AsyncIterable<PromptResponse>) => Promise<T>,
 ): Promise<T> {
   const { requestId } = exchange;
+  const { priority } = admission;
   try {
-    const taken = await take(fleet.run({ requestId, prompt, userId, timeoutMs, signal: client.signal }));
+    const taken = await take(fleet.run({ requestId, prompt, userId, priority, timeoutMs, signal: client.signal }));
     exchange.outcome = taken.finished.outcome;
     return taken;
   } catch (error) {

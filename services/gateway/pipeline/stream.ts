@@ -18,6 +18,7 @@ export async function answerStream(options: PipelineOptions, job: AdmittedJob): 
     headers: () => headersOf(job, clock),
     clock,
     keepAliveMs: config.keep_alive_interval,
+    firstWaitMs: config.first_content_wait,
     stallMs: config.stall_timeout,
   });
   try {

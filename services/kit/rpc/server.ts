@@ -18,6 +18,7 @@ import { authorization, type Authorize, errorTranslation, requestIds } from "./i
 import { createLeanServer, type LeanServer } from "./lean/server.ts";
 import { createProtocolMux } from "./protocol-mux.ts";
 import { createReflectionService } from "./reflection.ts";
+import { createTlsFront, type TlsFiles } from "./tls.ts";
 
 export interface MountedService {
   readonly service: DescService;
@@ -45,6 +46,8 @@ export interface RpcServerOptions {
   readonly log: Log;
   readonly clock?: Clock;
   readonly limits?: Partial<RpcServerLimits>;
+  /** Default: no TLS. */
+  readonly tls?: TlsFiles | undefined;
 }
 
 export interface RpcServerLimits {
@@ -52,6 +55,8 @@ export interface RpcServerLimits {
   readonly messageBytesMax: number;
   /** The largest body of a plain HTTP request, in bytes. Default 32 MiB. */
   readonly bodyBytesMax: number;
+  /** The most bytes of a plain HTTP request's headers. Default 32 KiB. */
+  readonly headerBytesMax: number;
   /** Time for a connection to show its protocol and for a request's headers to arrive, in ms. Default 10,000. */
   readonly headersTimeoutMs: number;
   /** Time for a whole request to arrive, in ms. Default 120,000. */
@@ -65,6 +70,7 @@ export interface RpcServerLimits {
 const defaultLimits: RpcServerLimits = {
   messageBytesMax: 32 << 20,
   bodyBytesMax: 32 << 20,
+  headerBytesMax: 32 << 10,
   headersTimeoutMs: 10_000,
   requestTimeoutMs: 120_000,
   keepAliveTimeoutMs: 75_000,
@@ -95,6 +101,7 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   });
   const http1 = createHttp1Server(
     {
+      maxHeaderSize: limits.headerBytesMax,
       headersTimeout: limits.headersTimeoutMs,
       requestTimeout: limits.requestTimeoutMs,
       keepAliveTimeout: limits.keepAliveTimeoutMs,
@@ -116,11 +123,16 @@ export async function startRpcServer(options: RpcServerOptions): Promise<RpcServ
   );
   const app = await startPlainRoutes(options, limits, http1, plain);
   const mux = createProtocolMux({ http1, http2, helloTimeoutMs: limits.headersTimeoutMs });
-  await listen(mux, options.listen);
-  const { port } = mux.address() as AddressInfo;
+  const front = options.tls ? createTlsFront(mux, options.tls, options.log) : mux;
+  await listen(front, options.listen);
+  const { port } = front.address() as AddressInfo;
   const host = options.listen.host.includes(":") ? `[${options.listen.host}]` : options.listen.host;
-  const close = closer({ mux, http1, http2, app, ...stopping });
-  return { address: `http://${host}:${port}`, close, [Symbol.asyncDispose]: () => close(0) };
+  const close = closer({ mux: front, http1, http2, app, ...stopping });
+  return {
+    address: `${options.tls ? "https" : "http"}://${host}:${port}`,
+    close,
+    [Symbol.asyncDispose]: () => close(0),
+  };
 }
 
 /** Streams that `first` does not take go on as if it was not there. */

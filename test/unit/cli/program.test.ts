@@ -108,7 +108,7 @@ describe("a command", () => {
     const { code, output, errors } = await drawbridge(create);
     expect([code, errors]).toEqual([0, ""]);
     expect(output).toBe(
-      "user       alice\ntier       default\ngranted    $1.50\navailable  $0.00\nheld       $0.00\nspent      $0.00\n",
+      "user       alice\ntier       default\ngranted    $1.50\navailable  $0.00\nheld       $0.00\nspent      $0.00\nbudget     -\nstate      active\n",
     );
     expect(asked.user).toMatchObject({ id: "alice", tier: "", quotaMicros: 1_500_000n });
     const json = await drawbridge([...create, "--tier", "batch", "--json"]);

@@ -9,6 +9,7 @@ import { ActionSchema, ActionType, GetStatusResponseSchema } from "#gen/drawbrid
 import { CandidateSchema } from "#gen/drawbridge/v1/scheduler_service";
 import { End, UsageEntrySchema, UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health, WorkerSchema } from "#gen/drawbridge/v1/worker";
+import { nameOf } from "../../../services/kit/enum-name.ts";
 import * as rows from "../../../services/cli/output/rows.ts";
 
 const at = timestampFromMs(Date.UTC(2026, 0, 31, 18, 0, 0, 5));
@@ -38,6 +39,8 @@ describe("users and keys", () => {
     });
   });
 
+  const unlimited = { rpm: null, tpm: null, concurrency: null, previous_ends_at: null };
+
   it("key: null for what it does not have", () => {
     const record = { id: "key_1", userId: "alice", name: "ci", prefix: "sk-ab", spentMicros: 7n, createdAt: at };
     const expected = { id: "key_1", user: "alice", name: "ci", prefix: "sk-ab" };
@@ -50,6 +53,8 @@ describe("users and keys", () => {
       expires_at: null,
       revoked_at: null,
       created_at: iso,
+      window: null,
+      ...unlimited,
     });
     const limits = { models: ["m"], allowedAddresses: ["10.0.0.0/8"], budgetMicros: 0n, expiresAt: at, revokedAt: at };
     expectJson(rows.keyRow(create(ApiKeySchema, { ...record, ...limits })), {
@@ -61,6 +66,8 @@ describe("users and keys", () => {
       expires_at: iso,
       revoked_at: iso,
       created_at: iso,
+      window: null,
+      ...unlimited,
     });
   });
 });
@@ -242,6 +249,9 @@ describe("tiers, prices and channels", () => {
       tpm: 1_000,
       concurrency: 4,
       ratio: 0.5,
+      priority: "normal",
+      budget: null,
+      per: null,
     });
   });
 
@@ -260,5 +270,5 @@ describe("tiers, prices and channels", () => {
 });
 
 it("a value that this version does not know is told as its number", () => {
-  expect(rows.nameOf(End, 99)).toBe("99");
+  expect(nameOf(End, 99)).toBe("99");
 });
