@@ -34,7 +34,8 @@ function bubblewrap({ directory, folders, workDirectory }: IsolationOptions): st
   const binds = [...writable].flatMap((folder) => ["--bind", folder, folder]);
   const namespaces = ["--unshare-pid", "--unshare-ipc", "--unshare-uts"];
   const view = ["--ro-bind", "/", "/", "--dev", "/dev", "--proc", "/proc", "--tmpfs", directory];
-  return ["bwrap", "--die-with-parent", ...namespaces, ...view, ...binds, "--chdir", workDirectory];
+  const rest = ["--remount-ro", directory, "--chdir", workDirectory];
+  return ["bwrap", "--die-with-parent", ...namespaces, ...view, ...binds, ...rest];
 }
 
 /** A scope runs the command in place of systemd-run, so its process and its group stay ours. */

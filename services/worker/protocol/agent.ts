@@ -57,8 +57,8 @@ export interface AgentSession {
   readonly begin: SessionOptions;
   /** Whether a prompt was sent to it. */
   used: boolean;
-  /** What the agent said last that the session has cost, in dollars. */
-  reportedCost: number;
+  /** What the agent said that the session has cost so far, in thousandths of a credit. */
+  reportedMillicredits: number;
   /** The model that was chosen for it, by the agent's name. */
   model: string | undefined;
 }
@@ -196,7 +196,7 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
       opened,
       begin,
       used: false,
-      reportedCost: 0,
+      reportedMillicredits: 0,
       model: undefined,
     };
     await useModel(session, model);

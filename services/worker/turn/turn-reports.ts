@@ -31,9 +31,10 @@ export function createTurnReports(profile: AgentProfile, session: AgentSession, 
       if (tokens) usage = sumOf(usage ?? {}, tokens);
       const dollars = cumulativeCost(update);
       if (profile.creditsPerDollar === undefined || dollars === undefined) return;
-      const spent = Math.max(0, dollars - session.reportedCost);
-      session.reportedCost = dollars;
-      millicredits = (millicredits ?? 0) + Math.round(spent * profile.creditsPerDollar * 1_000);
+      // Differences of rounded sums, so that what is rounded away in one turn is paid in a later one.
+      const total = Math.round(dollars * profile.creditsPerDollar * 1_000);
+      millicredits = (millicredits ?? 0) + Math.max(0, total - session.reportedMillicredits);
+      session.reportedMillicredits = Math.max(total, session.reportedMillicredits);
     },
     vendor(method, params) {
       const share = profile.contextShare?.(method, params);

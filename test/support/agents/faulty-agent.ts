@@ -18,6 +18,7 @@
 //                   "spawn"                 starts a grandchild in its own session that lives on, then an answer
 //                   "permission"            asks for a permission, then answers with its outcome as text
 //                   "environment"           answers with its environment and directory, as JSON
+//                   "look"                  answers with what it can write, see in `folder`, and count of processes, as JSON
 //                   "echo"                  answers with the prompt's text
 //                   "history"               answers with the number of the session's prompts and the length of all of them
 //                   "call"                  calls tools of the session's MCP server, asking for permission first: `calls`, a list of
@@ -42,6 +43,8 @@
 // Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
 // --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option).
 import { spawn } from "node:child_process";
+import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
 import { createToolClient, type ToolClient } from "./tool-client.ts";
@@ -63,6 +66,8 @@ interface Instruction {
   readonly data?: unknown;
   readonly bytes?: number;
   readonly always?: boolean;
+  readonly folder?: string;
+  readonly outside?: string;
   readonly calls?: readonly { readonly name: string; readonly arguments?: unknown }[];
   readonly one_by_one?: boolean;
   readonly corrected?: string;
@@ -191,6 +196,16 @@ async function askPermission(sessionId: string, about: Record<string, unknown>):
   return await answered;
 }
 
+function canWrite(folder: string): boolean {
+  try {
+    writeFileSync(join(folder, "probe"), "");
+    rmSync(join(folder, "probe"));
+    return true;
+  } catch {
+    return false;
+  }
+}
+
 const forever = new Promise<never>(() => {});
 
 function spawnSurvivor(stdout: "ignore" | "inherit"): void {
@@ -295,6 +310,19 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
   },
   async environment(turn) {
     await chunk(turn.sessionId, JSON.stringify({ env: process.env, cwd: process.cwd(), model }));
+  },
+  async look({ sessionId, instruction }) {
+    const { folder = "", outside = "" } = instruction;
+    const places = {
+      home: process.env["HOME"],
+      cwd: process.cwd(),
+      tmp: process.env["TMPDIR"],
+      outside,
+      worker: folder,
+    };
+    const written = Object.fromEntries(Object.entries(places).map(([name, place]) => [name, canWrite(place ?? "")]));
+    const processes = readdirSync("/proc").filter((name) => /^\d+$/.test(name)).length;
+    await chunk(sessionId, JSON.stringify({ written, listed: readdirSync(folder).sort(), processes }));
   },
   async echo(turn) {
     await chunk(turn.sessionId, turn.text);

@@ -11,7 +11,7 @@ const session = () => ({
   opened: {},
   begin: {},
   used: false,
-  reportedCost: 0,
+  reportedMillicredits: 0,
   model: undefined,
 });
 const cost = (amount: unknown, currency = "USD") => ({ sessionUpdate: "usage_update", cost: { amount, currency } });
