@@ -105,11 +105,11 @@ export async function loadConfiguration(
 }
 
 function parseConfiguration(fields: unknown, source: string, environment: Environment) {
-  const { accounts, agents, prices, tiers, gateway, ...settings } = parseSettings(fileSchema, fields, source);
+  const { accounts, agents, prices, tiers, channels, gateway, ...settings } = parseSettings(fileSchema, fields, source);
   const keyPepper = environment["DRAWBRIDGE_KEY_PEPPER"] ?? "";
   return Object.freeze({
     ...settings,
-    gateway: Object.freeze({ ...gateway, prices, tiers, keyPepper }),
+    gateway: Object.freeze({ ...gateway, prices, tiers, channels, keyPepper }),
     accounts: accountSpecs(accounts),
     agents: agentSpecs(agents),
     /** Secrets come by environment only. */

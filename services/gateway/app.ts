@@ -20,7 +20,13 @@ import { createHolds } from "./access/holds.ts";
 import { leastRole } from "./access/roles.ts";
 import { createSettler } from "./access/settle.ts";
 import { keepSweeping } from "./access/sweep.ts";
+import { createAffinity } from "./channels/affinity.ts";
+import { applyChannels } from "./channels/apply.ts";
 import { createDescribe } from "./channels/describe.ts";
+import { createDirectory } from "./channels/directory.ts";
+import type { Environment } from "./channels/keys.ts";
+import { addChannelMetrics } from "./channels/metrics.ts";
+import { withChannelModels } from "./channels/models.ts";
 import type { GatewaySettings } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { createOverloadGuard } from "./http/overload.ts";
@@ -37,6 +43,8 @@ export interface GatewayDependencies {
   readonly scheduler: Client<typeof SchedulerService>;
   /** The worker at an address. */
   readonly worker: (address: string) => WorkerCalls;
+  /** Where the keys of channels are found that name a variable. */
+  readonly environment: Environment;
 }
 
 export interface GatewayApp extends AsyncDisposable {
@@ -71,17 +79,29 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
   const fleet = createFleetClient({ scheduler, worker, clock, log });
 
+  const directory = resources.use(
+    createDirectory({
+      channels: state.channels,
+      environment: dependencies.environment,
+      clock,
+      random,
+      log,
+      resyncMs: config.channel_refresh,
+    }),
+  );
+  resources.use(addChannelMetrics({ registry: metrics.registry, directory, clock }));
   const describe = createDescribe({
     fleetModels: async () => (await models.list()).map(({ name }) => name),
-    status: () => undefined,
+    status: (id) => directory.status(id),
   });
+  const affinity = createAffinity();
 
   let draining = false;
   let sweeping: Promise<void> = Promise.resolve();
   return {
     access: createAccessHandlers({
       state,
-      channels: { channels: state.channels, describe, clock },
+      channels: { channels: state.channels, describe, refresh: () => directory.refresh(), clock },
       clock,
       pepper,
     }),
@@ -90,7 +110,11 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         authenticator,
         admissions,
         models,
+        listedModels: withChannelModels(models, directory),
         metrics,
+        directory,
+        affinity,
+        random,
         fleet,
         answers,
         clock,
@@ -109,6 +133,8 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
     async start() {
       for (const tier of config.tiers) await state.access.setTier(tier);
       for (const price of config.prices) await state.access.setPrice(price);
+      await applyChannels(state.channels, config.channels, clock);
+      await directory.start();
       holds.start();
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal);

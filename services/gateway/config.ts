@@ -10,9 +10,12 @@ import {
   type Tier,
   TierSchema,
 } from "#gen/drawbridge/v1/access_service";
+import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
 import { Priority } from "#gen/drawbridge/v1/scheduler_service";
 import { byteSize, duration } from "../kit/settings.ts";
 import { isNetwork } from "./access/addresses.ts";
+
+export { channelsSetting } from "./channels/settings.ts";
 
 /** Whether a number has so many decimals at most: then it is the number nearest to a whole multiple of the last one. */
 function hasDecimals(value: number, unitsInOne: number): boolean {
@@ -121,12 +124,6 @@ function tierMessage(name: string, tier: z.output<typeof tierSetting>): Tier {
   });
 }
 
-/** Upstreams that speak OpenAI's API. This version routes to the fleet only, and says so instead of ignoring them. */
-export const channelsSetting = z
-  .array(z.unknown())
-  .max(0, "upstream channels are not supported by this version; remove them")
-  .prefault([]);
-
 /** A duration that is not so short that a loop with it would never rest. */
 function atLeast(leastMs: number): z.ZodType<number, string> {
   return duration().refine((ms) => ms >= leastMs, `expected at least ${leastMs}ms`);
@@ -195,6 +192,8 @@ export const gatewaySettings = z
       .prefault({}),
     /** What a refused client is told to wait while the gateway stops or the fleet is busy. Default 1s. */
     retry_after: atLeast(1).prefault("1s"),
+    /** How often channels and the files of their keys are read again without a hint. Default 30s. */
+    channel_refresh: atLeast(50).prefault("30s"),
   })
   .refine((settings) => settings.headers_timeout <= settings.receive_timeout, {
     path: ["receive_timeout"],
@@ -214,6 +213,7 @@ function isOrigin(text: string): boolean {
 export interface GatewaySettings extends z.output<typeof gatewaySettings> {
   readonly prices: readonly Price[];
   readonly tiers: readonly Tier[];
+  readonly channels: readonly ChannelSpec[];
   /** Mixed into the hashes of keys; empty: nothing is. Changing it makes every key unknown. */
   readonly keyPepper: string;
 }

@@ -46,6 +46,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       log,
       config,
       scheduler,
+      environment: process.env,
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),
   );

@@ -10,6 +10,6 @@ describeRealAgent({
   agentModel,
   environment: (folder, provider) => codexEnvironment(folder, provider, agentModel),
   usage: "estimated",
-  toolsMax: 10,
+  toolsMax: 4,
   process: "codex-acp",
 });

@@ -1,7 +1,7 @@
 import { codexEnvironment } from "./codex-home.ts";
 import { describeRealAgent } from "./real-agent.ts";
 
-const agentModel = "gpt-5.4";
+const agentModel = "gpt-5.5";
 
 describeRealAgent({
   package: "@agentclientprotocol/codex-acp@2.6.0",
@@ -9,6 +9,6 @@ describeRealAgent({
   agentModel,
   environment: (folder, provider) => codexEnvironment(folder, provider, agentModel),
   usage: "reported",
-  toolsMax: 2,
+  toolsMax: 3,
   process: "codex-acp",
 });

@@ -129,7 +129,7 @@ export type ChannelKey = Message<"drawbridge.v1.ChannelKey"> & {
     case: "fromEnv";
   } | {
     /**
-     * A file that the gateway reads; blanks around the key are dropped. A changed file is read again within a minute.
+     * A file that the gateway reads; blanks around the key are dropped. A changed file is read again at the next refresh (gateway.channel_refresh).
      *
      * @generated from field: string from_file = 2;
      */

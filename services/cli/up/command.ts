@@ -6,6 +6,7 @@ import type { Command } from "commander";
 import { type AccountSpec, AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import type { Configuration } from "../../configuration.ts";
 import type { Log } from "../../kit/log.ts";
+import type { DetectableAgent } from "../../worker/profiles/index.ts";
 import type { RunningSystem } from "./start.ts";
 
 interface UpFlags {
@@ -106,15 +107,20 @@ async function chooseAccounts(
   const path = process.env["PATH"] ?? "";
   const found = detectableAgents.filter(({ binaries }) => binaries.some((binary) => findOnPath(binary, path)));
   const agents = found.length > 0 ? found : [demoAgent];
-  return { accounts: agents.map(({ agent, models }) => localAccount(agent, models)), demo: found.length === 0 };
+  return { accounts: agents.map((agent) => localAccount(agent, process.env)), demo: found.length === 0 };
 }
 
-/** An account for an agent of this machine, named after it. */
-function localAccount(agent: string, models: Readonly<Record<string, string>>): AccountSpec {
+/** An account for an agent of this machine, named after it, with the credentials that this environment has for it. */
+function localAccount(
+  { agent, models, credentials }: DetectableAgent,
+  environment: Readonly<Record<string, string | undefined>>,
+): AccountSpec {
+  const present = credentials.filter((name) => environment[name]);
   return create(AccountSpecSchema, {
     id: agent,
     agent,
     models: { ...models },
+    env: Object.fromEntries(present.map((name) => [name, { source: { case: "fromEnv" as const, value: name } }])),
     initialMillicredits: 1_000_000n,
     millicreditsPerRequest: 1_000n,
     slots: 2,

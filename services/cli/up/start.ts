@@ -89,6 +89,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
     createGatewayApp({
       ...common,
       config: configuration.gateway,
+      environment: process.env,
       scheduler: localClient(SchedulerService, schedulerApp.service),
       worker,
     }),

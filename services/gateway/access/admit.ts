@@ -18,8 +18,8 @@ export interface AdmissionRequest {
   readonly caller: Caller;
   readonly model: string;
   readonly inputTokens: number;
-  /** The request's own limit; 0: it has none. */
-  readonly outputTokensMax: number;
+  /** The request's own limit; 0: it has none. undefined: its output is not paid by tokens. */
+  readonly outputTokensMax: number | undefined;
   readonly idempotency: { readonly key: string; readonly bodyHash: string } | undefined;
 }
 
@@ -98,7 +98,9 @@ function admitRequest(
   config: AdmissionSettings,
   now: number,
 ): AdmitRequest {
-  const output = request.outputTokensMax || Math.min(config.default_output_tokens, config.output_tokens_max);
+  const { outputTokensMax } = request;
+  const unbounded = Math.min(config.default_output_tokens, config.output_tokens_max);
+  const output = outputTokensMax === undefined ? 0 : outputTokensMax || unbounded;
   const tokens = { input: BigInt(request.inputTokens), cachedInput: 0n, output: BigInt(output) };
   return {
     requestId: request.requestId,

@@ -12,11 +12,17 @@ export interface ChannelHandlerOptions {
   readonly channels: ChannelStore;
   /** Fills in what a channel is on this gateway, and which models the fleet serves. */
   readonly describe: (channels: readonly Channel[]) => Promise<Channel[]>;
+  /** Resolves when what is stored is in force on this gateway. */
+  readonly refresh: () => Promise<void>;
   readonly clock: Clock;
 }
 
-export function createChannelHandlers({ channels, describe, clock }: ChannelHandlerOptions) {
-  const described = async (channel: Channel) => (await describe([channel]))[0];
+export function createChannelHandlers({ channels, describe, refresh, clock }: ChannelHandlerOptions) {
+  /** Who changed a channel may use it at once. */
+  const described = async (channel: Channel) => {
+    await refresh();
+    return (await describe([channel]))[0];
+  };
   /** The fleet's channel is there before anybody has stored it. */
   const ensureFleet = async (id: string) => {
     if (id !== fleetId || (await channels.get(fleetId))) return;
@@ -45,6 +51,7 @@ export function createChannelHandlers({ channels, describe, clock }: ChannelHand
 
     async deleteChannel({ id }) {
       await channels.remove(id);
+      await refresh();
       return {};
     },
 

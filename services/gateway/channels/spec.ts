@@ -71,6 +71,9 @@ export function keyName({ source }: ChannelKey): string {
 export function specProblem(spec: ChannelSpec): string | undefined {
   if (spec.kind === "fleet") return fleetProblem(spec);
   if (spec.id === fleetId) return `id: "${fleetId}" is the fleet's own channel; name this one otherwise.`;
+  // What they refer to is sent to the upstream.
+  const own = spec.apiKeys.find(({ source }) => source.case === "fromEnv" && source.value.startsWith("DRAWBRIDGE_"));
+  if (own) return "api_keys: DRAWBRIDGE_… variables are this system's own secrets; name another one.";
   const problem = baseUrlProblem(spec.baseUrl);
   if (problem) return problem;
   if (Object.keys(spec.models).length === 0) return "models: name at least one.";

@@ -4,6 +4,8 @@ import { Priority } from "#gen/drawbridge/v1/scheduler_service";
 import { type RequestEnd, requestEnded, type RequestShed, requestShed, requestStarted } from "./telemetry.ts";
 
 export interface Metrics extends Disposable {
+  /** For parts that count things of their own. */
+  readonly registry: Registry;
   readonly contentType: string;
   text(): Promise<string>;
 }
@@ -79,6 +81,7 @@ export function createMetrics(): Metrics {
   requestStarted.subscribe(onStart);
   requestEnded.subscribe(onEnd);
   return {
+    registry,
     contentType: registry.contentType,
     text: () => registry.metrics(),
     [Symbol.dispose]() {

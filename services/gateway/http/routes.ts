@@ -1,12 +1,16 @@
 // The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in OpenAI's form.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from "fastify";
 import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
+import type { Admissions } from "../access/admit.ts";
 import type { Authenticator, Caller } from "../access/authenticate.ts";
+import { handleWithChannels, type ProxyOptions } from "../channels/proxy.ts";
+import { channelRoutes } from "../channels/spec.ts";
 import type { State } from "../../state/state.ts";
 import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
+import type { Models } from "../openai/models.ts";
 import { ParameterError } from "../openai/parse.ts";
 import type { Endpoint } from "../pipeline/endpoint.ts";
 import { handle } from "../pipeline/handle.ts";
@@ -20,7 +24,9 @@ import { commonHeaders } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
 import type { OverloadGuard } from "./overload.ts";
 
-export interface RouteOptions extends PipelineOptions {
+export interface RouteOptions extends PipelineOptions, Omit<ProxyOptions, keyof PipelineOptions> {
+  /** The models of all channels, the fleet among them. */
+  readonly listedModels: Models;
   readonly state: Pick<State, "access" | "ledger">;
   readonly pepper: string;
   readonly authenticator: Authenticator;
@@ -50,7 +56,7 @@ function limitConnections({ server }: FastifyInstance, config: GatewaySettings):
 }
 
 function addApi(app: FastifyInstance, options: RouteOptions): void {
-  const { models, config, admissions } = options;
+  const { listedModels: models, config, admissions } = options;
   // Before the body is read: nobody unknown makes us take one.
   const guarded: RouteShorthandOptions = {
     bodyLimit: config.body_limit,
@@ -61,17 +67,30 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
       reply.raw.once("close", () => place[Symbol.dispose]());
     },
   };
-  const answers = (path: string, endpoint: Endpoint) =>
+  const post = (path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>) =>
     app.post(path, guarded, (request, reply) => {
-      // The seam between channels: this is the fleet's way to answer.
-      const work = handle(endpoint, options, request, reply);
+      const work = answer(request, reply);
       request.exchange.work = work.then(
         () => undefined,
         () => undefined,
       );
       return work;
     });
+  /** What the fleet answers, and upstream channels too where they serve the path. */
+  const answers = (path: string, endpoint: Endpoint) => {
+    const route = channelRoutes.find((each) => path === `/v1/${each}`);
+    if (!route) return post(path, (request, reply) => handle(endpoint, options, request, reply));
+    return post(path, (request, reply) => {
+      const fleet = (admissions: Admissions) => handle(endpoint, { ...options, admissions }, request, reply);
+      return handleWithChannels(options, { route, request, reply, fleet });
+    });
+  };
   answers("/v1/chat/completions", chatEndpoint);
+  for (const route of channelRoutes) {
+    const path = `/v1/${route}`;
+    if (app.hasRoute({ method: "POST", url: path })) continue;
+    post(path, (request, reply) => handleWithChannels(options, { route, request, reply, fleet: undefined }));
+  }
   addOwnRoutes(app, guarded, options);
   app.get("/v1/models", guarded, (request) => listModels(models, request));
   app.get<{ Params: { "*": string } }>("/v1/models/*", guarded, (request) =>
@@ -173,7 +192,7 @@ function bodyError({ code, statusCode, message }: FastifyError, config: GatewayS
   return answer(statusCode, `We could not parse the JSON body of your request. (${message})`, null);
 }
 
-function addProbes(app: FastifyInstance, { models, metrics, draining }: RouteOptions): void {
+function addProbes(app: FastifyInstance, { listedModels: models, metrics, draining }: RouteOptions): void {
   app.get("/healthz", async () => ({ status: "ok" }));
   app.get("/readyz", async (_, reply) => {
     const ready = !draining() && (await models.list()).some((model) => model.ready);

@@ -7,26 +7,32 @@ import { breakerRevision, findBreaker, writeBreaker } from "./breakers.ts";
 import type { Changes } from "./changes.ts";
 import { addCredits, creditsOf } from "./credits.ts";
 import type { Database, Row } from "./database.ts";
+import type { GroupCommit } from "./group-commit.ts";
 
 /** Settled leases are remembered so long, so that a late report finds its attempt settled, in ms. */
 const settledKeepMs = 24 * 3_600_000;
 /** Old rows that one settlement clears away at most. */
 const clearLimit = 8;
 
-export function createLeaseStore(database: Database, accountChanges: Changes, breakerChanges: Changes): LeaseStore {
+export function createLeaseStore(
+  database: Database,
+  commits: GroupCommit,
+  accountChanges: Changes,
+  breakerChanges: Changes,
+): LeaseStore {
   const find = (accountId: string, attemptId: string) =>
     database.get("SELECT * FROM leases WHERE account_id = ? AND attempt_id = ?", accountId, attemptId);
 
   return {
     async acquire(request) {
       checkLeaseRequest(request);
-      const result = database.transaction(() => acquire(database, request, find(request.accountId, request.attemptId)));
+      const result = await commits.run(() => acquire(database, request, find(request.accountId, request.attemptId)));
       if (result.acquired && result.breaker) breakerChanges.notify();
       return result;
     },
 
     async settle(outcome, now) {
-      const settlement = database.transaction(() =>
+      const settlement = await commits.run(() =>
         settle(database, outcome, now, find(outcome.accountId, outcome.attemptId)),
       );
       // Of all the changes of a balance, its end is the one that others act on at once.
@@ -36,7 +42,7 @@ export function createLeaseStore(database: Database, accountChanges: Changes, br
 
     async renew(accountId, attemptIds, expiresAt) {
       if (attemptIds.length === 0) return;
-      database.transaction(() => {
+      await commits.run(() => {
         for (const attemptId of attemptIds) {
           database.run(
             "UPDATE leases SET expires_at = ? WHERE account_id = ? AND attempt_id = ? AND settled_at IS NULL",

@@ -14,28 +14,29 @@ import { admit } from "./admission.ts";
 import { heldBudget, levelsOf, limitsOf, settleSpending, spendingOf } from "./spending.ts";
 import type { Changes } from "./changes.ts";
 import type { Database, Row } from "./database.ts";
+import type { GroupCommit } from "./group-commit.ts";
 import { addQuota, quotaOf } from "./quota.ts";
 import { decode } from "../records.ts";
 
-export function createLedger(database: Database, changes: Changes): Ledger {
+export function createLedger(database: Database, commits: GroupCommit, changes: Changes): Ledger {
   return {
     onChange: changes.onChange,
 
     async admit(request) {
       checkAdmitRequest(request);
-      return database.transaction(() => admit(database, request));
+      return await commits.run(() => admit(database, request));
     },
 
     async settle(request) {
       checkSettleRequest(request);
-      const result = database.transaction(() => settle(database, request));
+      const result = await commits.run(() => settle(database, request));
       if (result?.settled) changes.notify();
       return result;
     },
 
     async renew(holds, expiresAt) {
       if (holds.length === 0) return;
-      database.transaction(() => {
+      await commits.run(() => {
         for (const { userId, requestId } of holds) {
           database.run(
             "UPDATE holds SET expires_at = ? WHERE request_id = ? AND user_id = ?",

@@ -3,17 +3,18 @@ import { OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import type { OutcomeStore } from "../state.ts";
 import type { Changes } from "./changes.ts";
 import type { Database } from "./database.ts";
+import type { GroupCommit } from "./group-commit.ts";
 import { decode, encode } from "../records.ts";
 
 /** Expired rows that one recording clears away at most. */
 const clearLimit = 8;
 
-export function createOutcomeStore(database: Database, changes: Changes): OutcomeStore {
+export function createOutcomeStore(database: Database, commits: GroupCommit, changes: Changes): OutcomeStore {
   return {
     onChange: changes.onChange,
 
     async record(outcome, ttlMs, now) {
-      const recorded = database.transaction(() => {
+      const recorded = await commits.run(() => {
         database.run(
           "DELETE FROM outcomes WHERE attempt_id IN (SELECT attempt_id FROM outcomes WHERE expires_at <= ? ORDER BY expires_at LIMIT ?)",
           now,

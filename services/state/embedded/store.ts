@@ -11,6 +11,7 @@ import { startCheckpointer } from "./checkpointer.ts";
 import { inMemoryPath, openDatabase } from "./database.ts";
 import { createDemandStore } from "./demand.ts";
 import { createEventLog } from "./events.ts";
+import { createDirectCommit, createGroupCommit } from "./group-commit.ts";
 import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
 import { createLedger } from "./ledger.ts";
@@ -43,17 +44,18 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
   const onPollError = (error: unknown) =>
     options.log.warn({ err: error, path }, "the store did not say whether it changed");
   const hub = opening.use(createChangeHub(database, onPollError));
+  const commits = opening.use(inMemory ? createDirectCommit(database) : createGroupCommit(database));
   const accountChanges = hub.subject();
   const breakerChanges = hub.subject();
   const resources = opening.move();
   return {
-    workers: createWorkerDirectory(database, hub.subject()),
+    workers: createWorkerDirectory(database, commits, hub.subject()),
     accounts: createAccountStore(database, accountChanges),
-    leases: createLeaseStore(database, accountChanges, breakerChanges),
+    leases: createLeaseStore(database, commits, accountChanges, breakerChanges),
     breakers: createBreakerStore(database, breakerChanges),
     access: createAccessStore(database, hub.subject()),
-    ledger: createLedger(database, hub.subject()),
-    outcomes: createOutcomeStore(database, hub.subject()),
+    ledger: createLedger(database, commits, hub.subject()),
+    outcomes: createOutcomeStore(database, commits, hub.subject()),
     events: createEventLog(database, hub.subject()),
     leader: createLeaderLock(database),
     demand: createDemandStore(database, hub.subject()),

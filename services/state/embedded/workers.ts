@@ -4,12 +4,13 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
 import type { WorkerDirectory } from "../state.ts";
 import type { Changes } from "./changes.ts";
+import type { GroupCommit } from "./group-commit.ts";
 import type { Database, Row } from "./database.ts";
 import { decode, encode } from "../records.ts";
 
 const counter = "workers";
 
-export function createWorkerDirectory(database: Database, changes: Changes): WorkerDirectory {
+export function createWorkerDirectory(database: Database, commits: GroupCommit, changes: Changes): WorkerDirectory {
   const revision = () => Number(database.get("SELECT value FROM counters WHERE name = ?", counter)?.["value"] ?? 0);
 
   /** What is stored: what the registry adds stands in columns of its own. */
@@ -48,7 +49,7 @@ export function createWorkerDirectory(database: Database, changes: Changes): Wor
 
     async beat(worker, ttlMs, now) {
       const record = strip(worker);
-      const result = database.transaction(() => {
+      const result = await commits.run(() => {
         const known = database.get("SELECT record, incarnation, expires_at FROM workers WHERE id = ?", worker.id);
         if (!known || known["incarnation"] !== worker.incarnation || Number(known["expires_at"]) <= now) return "lost";
         database.run("UPDATE workers SET expires_at = ? WHERE id = ?", now + ttlMs, worker.id);

@@ -1,13 +1,12 @@
 // codex-acp, both the adapter of the agentclientprotocol project and its predecessor: least tools, read-only sandbox, neutral instructions.
 import { mkdir, writeFile } from "node:fs/promises";
 import { join } from "node:path";
-import { type AgentProfile, commonTools, neutralInstructions, type StartContext } from "./profile.ts";
+import { type AgentProfile, commonTools, mergedJson, neutralInstructions, type StartContext } from "./profile.ts";
 
 /** What both adapters pass to Codex; the newer one takes it from CODEX_CONFIG, the older one as arguments. */
 function settings(context: StartContext): Readonly<Record<string, unknown>> {
   return {
     sandbox_mode: "read-only",
-    approval_policy: "untrusted",
     model_instructions_file: instructionsFile(context),
     project_doc_max_bytes: 0,
     web_search: "disabled",
@@ -31,17 +30,17 @@ function settings(context: StartContext): Readonly<Record<string, unknown>> {
 
 export const codexProfile: AgentProfile = {
   name: "codex",
-  command: async () => ["codex-acp"],
+  command: async (context) => ["codex-acp", ...asArguments(settings(context))],
   async prepare(context) {
     await mkdir(codexHome(context), { recursive: true, mode: 0o700 });
     await writeFile(instructionsFile(context), `${neutralInstructions}\n`);
   },
   environment: (context) => ({
     CODEX_HOME: codexHome(context),
-    CODEX_CONFIG: JSON.stringify(settings(context)),
     INITIAL_AGENT_MODE: "read-only",
     NO_BROWSER: "1",
   }),
+  mergedEnvironment: (context) => ({ CODEX_CONFIG: mergedJson(context.values["CODEX_CONFIG"], settings(context)) }),
   values: {},
   authenticate(methods, environment) {
     if (environment["CODEX_API_KEY"] && methods.includes("codex-api-key")) return "codex-api-key";
@@ -71,6 +70,15 @@ export const codexProfile: AgentProfile = {
     },
   ],
 };
+
+/** `-c path.to.key=value`, with the value as TOML. */
+function asArguments(fields: Readonly<Record<string, unknown>>, path = ""): string[] {
+  return Object.entries(fields).flatMap(([name, value]) =>
+    typeof value === "object" && value !== null
+      ? asArguments(value as Record<string, unknown>, `${path}${name}.`)
+      : ["-c", `${path}${name}=${JSON.stringify(value)}`],
+  );
+}
 
 function codexHome({ folders, values }: StartContext): string {
   return values["CODEX_HOME"] ?? join(folders.home, ".codex");

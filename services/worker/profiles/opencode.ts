@@ -1,5 +1,5 @@
 // opencode: a configuration without tools and with neutral instructions in a variable, usage in every answer.
-import { neutralInstructions, type AgentProfile, commonTools, toolServerName } from "./profile.ts";
+import { neutralInstructions, type AgentProfile, commonTools, mergedJson, toolServerName } from "./profile.ts";
 
 const agentName = "drawbridge";
 const permission = { "*": "deny", [`${toolServerName}_*`]: "allow" };
@@ -21,9 +21,9 @@ const configuration = {
 export const opencodeProfile: AgentProfile = {
   name: "opencode",
   command: async () => ["opencode", "acp"],
-  environment: ({ values }) => ({
-    OPENCODE_DISABLE_AUTOUPDATE: "1",
-    OPENCODE_CONFIG_CONTENT: JSON.stringify(merge(values["OPENCODE_CONFIG_CONTENT"])),
+  environment: () => ({ OPENCODE_DISABLE_AUTOUPDATE: "1" }),
+  mergedEnvironment: ({ values }) => ({
+    OPENCODE_CONFIG_CONTENT: mergedJson(values["OPENCODE_CONFIG_CONTENT"], configuration),
   }),
   values: {},
   modelAtStart: false,
@@ -38,8 +38,3 @@ export const opencodeProfile: AgentProfile = {
   ],
   creditsPerDollar: 1,
 };
-
-/** The account's own configuration (its providers, say) beneath ours. */
-function merge(own: string | undefined): object {
-  return own === undefined ? configuration : { ...(JSON.parse(own) as object), ...configuration };
-}

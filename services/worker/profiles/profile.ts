@@ -80,6 +80,8 @@ export interface AgentProfile {
   readonly prepare?: (context: StartContext) => Promise<void>;
   /** Variables beyond the common ones. Those of the configuration come after them. */
   readonly environment: (context: StartContext) => Readonly<Record<string, string>>;
+  /** Variables that hold settings as JSON, with those of the account beneath ours. They come last. */
+  readonly mergedEnvironment?: (context: StartContext) => Readonly<Record<string, string>>;
   /** The same, from the configuration: values and references. */
   readonly values: Readonly<Record<string, EnvValue>>;
   readonly canary?: (context: StartContext) => Promise<Canary>;
@@ -116,4 +118,9 @@ export interface AgentProfile {
   readonly millicreditsGraceMs?: number;
   /** Credits for each dollar of cost that the agent reports. Absent: a cost says nothing of credits. */
   readonly creditsPerDollar?: number;
+}
+
+/** Settings as JSON: the account's own, which are a JSON object, with ours over them. */
+export function mergedJson(own: string | undefined, ours: object): string {
+  return JSON.stringify(own === undefined ? ours : { ...(JSON.parse(own) as object), ...ours });
 }

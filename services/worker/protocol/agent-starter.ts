@@ -56,6 +56,7 @@ export function createAgentStarter(options: AgentStarterOptions): StartAgent {
         ...profile.tools.environment,
         ...profile.environment(context),
         ...values,
+        ...profile.mergedEnvironment?.(context),
       },
       directory: join(options.workDirectory, String(number)),
       tag: `${options.workerTag}.${number}`,

@@ -19,7 +19,7 @@ import {
 } from "#gen/drawbridge/v1/worker_service";
 import { createGatewayApp, type GatewayApp } from "../../../services/gateway/app.ts";
 import { ensureAccess } from "../../../services/gateway/access/bootstrap.ts";
-import { gatewaySettings, pricesSetting, tiersSetting } from "../../../services/gateway/config.ts";
+import { channelsSetting, gatewaySettings, pricesSetting, tiersSetting } from "../../../services/gateway/config.ts";
 import { systemClock } from "../../../services/kit/clock.ts";
 import { DrawbridgeError, type Reason } from "../../../services/kit/errors.ts";
 import { type Log, silentLog } from "../../../services/kit/log.ts";
@@ -61,6 +61,10 @@ export interface Engine {
 export interface GatewayUnderTestOptions {
   readonly prices?: Readonly<Record<string, object>>;
   readonly tiers?: Readonly<Record<string, object>>;
+  /** As in the configuration file. */
+  readonly channels?: readonly object[];
+  /** Where channels find their keys. */
+  readonly environment?: Readonly<Record<string, string>>;
   /** As in the configuration file. */
   readonly settings?: Readonly<Record<string, unknown>>;
   /** Stands between the gateway and the store. */
@@ -119,10 +123,12 @@ export async function startGatewayUnderTest(options: GatewayUnderTestOptions = {
         ...gatewaySettings.parse(options.settings ?? {}),
         prices: pricesSetting.parse(options.prices ?? { [model]: { input: 1, output: 100 } }),
         tiers: tiersSetting.parse({ default: openTier, ...options.tiers }),
+        channels: channelsSetting.parse(options.channels as never),
         keyPepper: "",
       },
       scheduler: localClient(SchedulerService, schedulerOf(engine)),
       worker: () => worker,
+      environment: options.environment ?? {},
     }),
   );
   const server = starting.use(

@@ -22,7 +22,7 @@ let state: State;
 let authenticator: Authenticator;
 const describeChannels = createDescribe({ fleetModels: async () => [], status: () => undefined });
 const access = () => {
-  const channels = { channels: state.channels, describe: describeChannels, clock };
+  const channels = { channels: state.channels, describe: describeChannels, refresh: async () => {}, clock };
   return localClient(AccessService, createAccessHandlers({ state, channels, clock, pepper }));
 };
 

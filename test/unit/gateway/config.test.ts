@@ -71,11 +71,66 @@ describe("tiers", () => {
 });
 
 describe("channels", () => {
-  it("are refused in words, not ignored", () => {
+  const channel = {
+    id: "openai",
+    kind: "openai",
+    base_url: "https://api.example.com/v1",
+    api_keys: [{ from_env: "UPSTREAM_KEY" }, { from_file: "/run/secrets/key" }],
+    models: { "gpt-x": "gpt-x-2" },
+  };
+  const read = (...channels: object[]) => parseSettings(channelsSetting, channels, "a test");
+
+  it("are none by default", () => {
     expect(channelsSetting.parse(undefined)).toEqual([]);
-    expect(channelsSetting.parse([])).toEqual([]);
-    const refused = channelsSetting.safeParse([{ id: "openai", kind: "openai" }]);
-    expect(refused.error?.issues[0]?.message).toContain("not supported by this version");
+  });
+
+  it("become specifications", () => {
+    const [spec, fleet] = read(
+      {
+        ...channel,
+        priority: 10,
+        weight: 3,
+        concurrency: 8,
+        timeouts: { idle: "5s" },
+        breaker: { failure_rate: 0.25 },
+      },
+      { id: "fleet", kind: "fleet", priority: 20 },
+    );
+    expect(spec).toMatchObject({
+      id: "openai",
+      baseUrl: "https://api.example.com/v1",
+      apiKeys: [{ source: { case: "fromEnv", value: "UPSTREAM_KEY" } }, { source: { case: "fromFile" } }],
+      models: { "gpt-x": "gpt-x-2" },
+      priority: 10,
+      weight: 3,
+      concurrency: 8,
+      timeouts: { idle: { seconds: 5n } },
+      breaker: { failurePercent: 25 },
+    });
+    expect(fleet).toMatchObject({ id: "fleet", kind: "fleet", priority: 20, weight: 1 });
+  });
+
+  it("take a list of models that have the same names at the upstream", () => {
+    expect(read({ ...channel, models: ["a", "b"] })[0]?.models).toEqual({ a: "a", b: "b" });
+  });
+
+  it.each([
+    ["a key in the file", { ...channel, api_keys: ["sk-secret"] }, "[0].api_keys[0]"],
+    ["no address", { ...channel, base_url: "api.example.com" }, "[0].base_url: expected an address"],
+    ["a password in the address", { ...channel, base_url: "https://a:b@example.com/v1" }, "[0].base_url: it must not"],
+    ["no models", { ...channel, models: [] }, "[0].models: name at least one"],
+    ["our own secrets", { ...channel, api_keys: [{ from_env: "DRAWBRIDGE_KEY_PEPPER" }] }, "[0].api_keys: DRAWBRIDGE_"],
+    ["an unknown route", { ...channel, routes: ["chat"] }, "[0].routes[0]"],
+    ["no time at all", { ...channel, timeouts: { idle: "0ms" } }, "[0].idle"],
+    ["another name of the fleet", { id: "mine", kind: "fleet" }, "[0].id"],
+    ["the fleet's name", { ...channel, id: "fleet" }, "[0].id"],
+    ["an unknown kind", { ...channel, kind: "azure" }, "[0].kind"],
+  ])("refuse %s, with the path", (_name, wrong, path) => {
+    expect(() => read(wrong)).toThrow(path);
+  });
+
+  it("refuse an id that is there twice", () => {
+    expect(() => read(channel, channel)).toThrow("[1].id: given twice.");
   });
 });
 
@@ -111,6 +166,7 @@ describe("the gateway's section", () => {
       idle_timeout: 75_000,
       request_timeout: 600_000,
       stall_timeout: 60_000,
+      channel_refresh: 30_000,
       default_output_tokens: 4_096,
       output_tokens_max: 128_000,
       input_tokens_max: 1_000_000,
