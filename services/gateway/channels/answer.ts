@@ -39,8 +39,7 @@ export async function answerStream(run: Run, attempt: Try, answer: UpstreamAnswe
   try {
     await passEvents(run, answer, rewriter, (frames) => events.write(frames));
   } catch (error) {
-    // A comment may have opened the stream: then this failure is its end.
-    if (!client.left && exchange.firstContentAt === undefined && !events.opened) throw error;
+    if (!client.left && exchange.firstContentAt === undefined) throw error;
     const failure = connectionFailure(error).error;
     await endEarly(run, attempt, failure, usage());
     if (!client.left) {
@@ -113,8 +112,7 @@ async function endEarly(run: Run, attempt: Try, error: DrawbridgeError, usage: U
   const content = run.exchange.firstContentAt !== undefined;
   if (run.client.left) {
     await settleTry(run, attempt, { end: End.CANCELLED, content, ...(content ? { usage } : {}) });
-  } else if (!content) await settleTry(run, attempt, { end: End.FAILED_BEFORE_CONTENT, content, error });
-  else await settleTry(run, attempt, { end: endAfterContent(error), content, usage, error });
+  } else await settleTry(run, attempt, { end: endAfterContent(error), content, usage, error });
 }
 
 function failureFrame({ request, config }: Run, failure: DrawbridgeError): string {

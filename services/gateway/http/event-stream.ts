@@ -24,7 +24,8 @@ export interface EventStream extends Disposable {
 
 export function createEventStream(options: EventStreamOptions): EventStream {
   const { response, headers, clock, keepAliveMs, firstWaitMs } = options;
-  let opened = false;
+  // A try before this one may have waited long enough to open it.
+  let opened = response.headersSent;
   let timer: Disposable | undefined;
   const gone = () => response.destroyed || response.writableEnded;
   const open = () => {

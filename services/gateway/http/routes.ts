@@ -8,6 +8,7 @@ import { channelRoutes } from "../channels/spec.ts";
 import type { State } from "../../state/state.ts";
 import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
+import { errorFrame } from "../openai/chunks.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
 import type { Models } from "../openai/models.ts";
@@ -133,6 +134,11 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
     const answer = answerOf(error, config);
     if (answer.status === 500) log.error({ err: error, request_id: request.exchange.requestId }, "request failed");
     else log.debug({ err: error, request_id: request.exchange.requestId }, "request refused");
+    // A stream that got its headers while it waited: its failure can only be an event.
+    if (reply.raw.headersSent) {
+      reply.hijack();
+      return void reply.raw.end(errorFrame(answer.body));
+    }
     return send(reply, answer);
   });
   app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(app, request)));
