@@ -55,6 +55,8 @@ export interface GatewayApp extends AsyncDisposable {
   authorizeAdmin(call: IncomingCall): Promise<void>;
   /** Brings the configured tiers and prices into the store, and begins to renew and sweep holds. */
   start(): Promise<void>;
+  /** Names of models that some channel can serve now, the fleet among them. */
+  readyModels(): Promise<string[]>;
   /** From now on new requests are refused; those in flight finish. */
   drain(): void;
 }
@@ -95,6 +97,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
     status: (id) => directory.status(id),
   });
   const affinity = createAffinity();
+  const listedModels = withChannelModels(models, directory);
 
   let draining = false;
   let sweeping: Promise<void> = Promise.resolve();
@@ -110,7 +113,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         authenticator,
         admissions,
         models,
-        listedModels: withChannelModels(models, directory),
+        listedModels,
         metrics,
         directory,
         affinity,
@@ -139,6 +142,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal);
     },
+    readyModels: async () => (await listedModels.list()).filter(({ ready }) => ready).map(({ name }) => name),
     drain() {
       draining = true;
     },

@@ -77,3 +77,20 @@ export function orNone<T>(parse: (text: string) => T): (text: string) => T | "no
 export function nothingNamed(): DrawbridgeError {
   return new DrawbridgeError("INVALID_ARGUMENT", "Nothing to change is named. --help shows what can be.");
 }
+
+/** "a,b=c" → a is a, and b is c at the other end; a repeated option adds to them. */
+export function modelNames(text: string, previous: Readonly<Record<string, string>> = {}) {
+  const pairs = list(text).map((item) => {
+    const at = item.indexOf("=");
+    const [name, own] = at === -1 ? [item, item] : [item.slice(0, at), item.slice(at + 1)];
+    if (!name || !own) throw new InvalidArgumentError("expected names such as a,b=c.");
+    return [name, own] as const;
+  });
+  return { ...previous, ...Object.fromEntries(pairs) };
+}
+
+/** A whole number, negative ones too. */
+export function wholeNumber(text: string): number {
+  if (!/^-?\d{1,9}$/.test(text)) throw new InvalidArgumentError("expected a whole number such as 10 or -10.");
+  return Number(text);
+}

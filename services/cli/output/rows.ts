@@ -15,6 +15,7 @@ import {
   type User,
 } from "#gen/drawbridge/v1/access_service";
 import { type Account, type Breaker, BreakerState, type Condition } from "#gen/drawbridge/v1/account";
+import { type ChannelKeyStatus, ChannelState, type ChannelStatus } from "#gen/drawbridge/v1/channel";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { type Action, ActionType, type FleetEvent, type GetStatusResponse } from "#gen/drawbridge/v1/fleet_service";
 import { type Candidate, type Decision, Priority } from "#gen/drawbridge/v1/scheduler_service";
@@ -216,8 +217,34 @@ export function priceRow(price: Price) {
   };
 }
 
-export function channelRow({ id, kind, priority, weight, models }: Channel) {
-  return { id, kind, priority, weight, models };
+export function channelRow({ id, kind, priority, weight, models, spec, status, ...channel }: Channel) {
+  return {
+    id,
+    kind,
+    priority,
+    weight,
+    models,
+    state: channelState(channel.disabled, status),
+    reason: status?.reason ?? "",
+    until: time(status?.until),
+    base_url: spec?.baseUrl ?? "",
+    concurrency: spec?.concurrency ?? 0,
+    keys: (status?.keys ?? []).map(channelKeyRow),
+    in_flight: Number(status?.inFlight ?? 0n),
+    requests: Number(status?.requests ?? 0n),
+    errors: Number(status?.errors ?? 0n),
+    managed_by: channel.managedBy,
+  };
+}
+
+/** The fleet has no state of its own here: its accounts have. */
+function channelState(disabled: boolean, status: ChannelStatus | undefined): string {
+  const state = disabled ? ChannelState.DISABLED : (status?.state ?? ChannelState.UNSPECIFIED);
+  return nameOf(ChannelState, state === ChannelState.UNSPECIFIED ? ChannelState.READY : state);
+}
+
+function channelKeyRow({ name, state, reason, until }: ChannelKeyStatus) {
+  return { name, state: nameOf(ChannelState, state), reason, until: time(until) };
 }
 
 /** An account without a record of its breaker has never had a failure. */

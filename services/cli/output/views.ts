@@ -13,6 +13,7 @@ import {
   type User,
 } from "#gen/drawbridge/v1/access_service";
 import type { Account, Breaker } from "#gen/drawbridge/v1/account";
+import { ChannelState, type ChannelStatus } from "#gen/drawbridge/v1/channel";
 import type { Action, FleetEvent } from "#gen/drawbridge/v1/fleet_service";
 import type { Candidate } from "#gen/drawbridge/v1/scheduler_service";
 import type { UsageEntry } from "#gen/drawbridge/v1/usage";
@@ -283,11 +284,28 @@ export const channelView: View<Channel> = {
   columns: [
     { title: "CHANNEL", text: ({ id }) => id },
     { title: "KIND", text: ({ kind }) => kind },
+    { title: "STATE", text: (channel) => words(channelRow(channel).state) },
     { title: "PRIORITY", text: ({ priority }) => String(priority), right: true },
     { title: "WEIGHT", text: ({ weight }) => String(weight), right: true },
+    { title: "RUNNING", text: ({ status }) => String(status?.inFlight ?? 0n), right: true },
+    { title: "TRIES", text: ({ status }) => String(status?.requests ?? 0n), right: true },
+    { title: "FAILED", text: ({ status }) => String(status?.errors ?? 0n), right: true },
+    { title: "KEYS", text: channelKeys },
     { title: "MODELS", text: ({ models }) => models.join(", ") },
+    { title: "WHY", text: ({ status }, now) => channelReason(status, now) },
   ],
 };
+
+/** Usable keys of all. */
+function channelKeys({ status }: Channel): string {
+  const keys = status?.keys ?? [];
+  return keys.length === 0 ? "" : `${keys.filter(({ state }) => state === ChannelState.READY).length}/${keys.length}`;
+}
+
+function channelReason(status: ChannelStatus | undefined, now: number): string {
+  if (!status?.reason) return "";
+  return status.until ? `${status.reason}, until ${relative(status.until, now)}` : status.reason;
+}
 
 function optional<T>(value: T | undefined, text: (value: T) => string): string {
   return value === undefined ? "" : text(value);

@@ -6,6 +6,7 @@ export interface BannerFacts {
   readonly state: string;
   readonly configuration: string | undefined;
   readonly accounts: readonly { readonly id: string; readonly agent: string; readonly models: readonly string[] }[];
+  readonly channels: readonly { readonly id: string; readonly models: readonly string[] }[];
   /** Whether the accounts are there because no agent was found and none configured. */
   readonly demo: boolean;
   readonly apiKey: string | undefined;
@@ -25,6 +26,7 @@ export function bannerText(facts: BannerFacts): string {
     `  state          ${facts.state}`,
     `  log            ${facts.logFile}`,
     ...facts.accounts.map((each) => `  account        ${each.id} (agent ${each.agent}): ${each.models.join(", ")}`),
+    ...facts.channels.map((each) => `  channel        ${each.id}: ${each.models.join(", ")}`),
   ];
   if (facts.demo) {
     lines.push(

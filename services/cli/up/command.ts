@@ -95,7 +95,7 @@ async function openLog(configuration: Configuration, path: string): Promise<Log>
   return createLog({ name: "up", level, destination });
 }
 
-/** The configured accounts, else one for each agent of this machine, else the demo agent. */
+/** The configured accounts, else one for each agent of this machine, else the demo agent where there is no upstream either. */
 async function chooseAccounts(
   configuration: Configuration,
 ): Promise<{ readonly accounts: readonly AccountSpec[]; readonly demo: boolean }> {
@@ -106,8 +106,9 @@ async function chooseAccounts(
   ]);
   const path = process.env["PATH"] ?? "";
   const found = detectableAgents.filter(({ binaries }) => binaries.some((binary) => findOnPath(binary, path)));
-  const agents = found.length > 0 ? found : [demoAgent];
-  return { accounts: agents.map((agent) => localAccount(agent, process.env)), demo: found.length === 0 };
+  const demo = found.length === 0 && !configuration.gateway.channels.some(({ kind }) => kind === "openai");
+  const agents = demo ? [demoAgent] : found;
+  return { accounts: agents.map((agent) => localAccount(agent, process.env)), demo };
 }
 
 /** An account for an agent of this machine, named after it, with the credentials that this environment has for it. */
@@ -145,7 +146,8 @@ async function announce(facts: Announcement): Promise<void> {
   const adminKeyFile = join(facts.directory, "admin-key");
   if (system.access.adminKey) await writeSecret(adminKeyFile, system.access.adminKey);
   const priced = new Set(configuration.gateway.prices.map((price) => price.model));
-  const models = [...new Set(accounts.flatMap((account) => Object.keys(account.models)))];
+  const { channels } = configuration.gateway;
+  const models = [...new Set([...accounts, ...channels].flatMap((each) => Object.keys(each.models)))];
   process.stdout.write(
     bannerText({
       version,
@@ -153,6 +155,9 @@ async function announce(facts: Announcement): Promise<void> {
       state: configuration.state,
       configuration: facts.file,
       accounts: accounts.map((each) => ({ id: each.id, agent: each.agent, models: Object.keys(each.models) })),
+      channels: channels.flatMap(({ id, kind, models: names }) =>
+        kind === "openai" ? [{ id, models: Object.keys(names) }] : [],
+      ),
       demo: facts.demo && accounts.some((account) => account.agent === "demo"),
       apiKey: system.access.apiKey,
       adminKey: system.access.adminKey,

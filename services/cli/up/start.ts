@@ -48,7 +48,7 @@ export interface RunningSystem extends Running {
   readonly accounts: readonly AccountSpec[];
   /** Keys that were made or set at this start. */
   readonly access: BootstrapResult;
-  /** Names of models that a live worker serves now. */
+  /** Names of models that a live worker or an upstream serves now. */
   readyModels(): Promise<string[]>;
 }
 
@@ -157,16 +157,12 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   for (const app of [apps.registryApp, apps.schedulerApp, apps.gatewayApp, apps.controllerApp]) await app.start();
   log.info({ address: front.address, internal: internal.address }, "up");
 
-  const scheduler = localClient(SchedulerService, apps.schedulerApp.service);
   const resources = starting.move();
   return {
     address: front.address,
     access,
     accounts: (await state.accounts.list()).flatMap((account) => account.spec ?? []),
-    async readyModels() {
-      const { models } = await scheduler.listModels({});
-      return models.filter((model) => model.ready).map((model) => model.name);
-    },
+    readyModels: () => apps.gatewayApp.readyModels(),
     async stop(graceMs) {
       apps.gatewayApp.drain();
       await front.close(graceMs);

@@ -3,6 +3,7 @@ import { create } from "@bufbuild/protobuf";
 import { durationFromMs, timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, it } from "vitest";
 import { ApiKeySchema, ChannelSchema, PriceSchema, TierSchema, UserSchema } from "#gen/drawbridge/v1/access_service";
+import { ChannelState } from "#gen/drawbridge/v1/channel";
 import { AccountSchema, BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { ActionSchema, ActionType, GetStatusResponseSchema } from "#gen/drawbridge/v1/fleet_service";
@@ -264,8 +265,38 @@ describe("tiers, prices and channels", () => {
   });
 
   it("channel", () => {
-    const channel = { id: "fleet", kind: "fleet", priority: 1, weight: 2, models: ["m"] };
-    expectJson(rows.channelRow(create(ChannelSchema, channel)), channel);
+    const channel = { id: "up", kind: "openai", priority: 1, weight: 2, models: ["m"] };
+    const expected = {
+      ...channel,
+      state: "ready",
+      reason: "",
+      until: null,
+      base_url: "",
+      concurrency: 0,
+      keys: [],
+      in_flight: 0,
+      requests: 0,
+      errors: 0,
+      managed_by: "",
+    };
+    expectJson(rows.channelRow(create(ChannelSchema, channel)), expected);
+    expectJson(rows.channelRow(create(ChannelSchema, { ...channel, disabled: true })), {
+      ...expected,
+      state: "disabled",
+    });
+    const keys = [{ name: "env:KEY", state: ChannelState.DISABLED, reason: "refused" }];
+    const status = { state: ChannelState.OPEN, reason: "no key", until: timestampFromMs(0), keys, inFlight: 1n };
+    const full = create(ChannelSchema, { ...channel, status, spec: { baseUrl: "https://x/v1" }, managedBy: "file" });
+    expectJson(rows.channelRow(full), {
+      ...expected,
+      state: "open",
+      reason: "no key",
+      until: "1970-01-01T00:00:00.000Z",
+      base_url: "https://x/v1",
+      keys: [{ name: "env:KEY", state: "disabled", reason: "refused", until: null }],
+      in_flight: 1,
+      managed_by: "file",
+    });
   });
 });
 
