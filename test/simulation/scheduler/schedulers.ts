@@ -4,6 +4,7 @@ import type { HandlerContext } from "@connectrpc/connect";
 import { create } from "@bufbuild/protobuf";
 import {
   type AcquireRequest,
+  ExplainRequestSchema,
   type Lease,
   LeaseSchema,
   ReportRequestSchema,
@@ -26,6 +27,8 @@ export interface SimulatedScheduler {
   acquire(request: AcquireRequest, signal: AbortSignal, timeoutMs: number): Promise<Lease>;
   report(outcome: Outcome): Promise<void>;
   hear(worker: Worker): void;
+  /** What it thinks of each candidate. */
+  explain(): Promise<string[]>;
   /** The registry's snapshot, which makes up for what was lost. */
   resync(workers: readonly Worker[]): void;
   start(): Promise<void>;
@@ -83,6 +86,11 @@ export function createSimulatedScheduler(options: SchedulerOptions): SimulatedSc
     async report(outcome) {
       if (!scheduler.alive) throw away();
       await app.service.report(create(ReportRequestSchema, { outcome }), {} as HandlerContext);
+    },
+    async explain() {
+      const request = create(ExplainRequestSchema, { model: "m" });
+      const { candidates = [] } = await app.service.explain(request, {} as HandlerContext);
+      return candidates.map((each) => `${name} ${each.workerId}: rank ${each.rank}, ${each.explanation}`);
     },
     hear(worker) {
       if (random() < scenario.lossShare) return;

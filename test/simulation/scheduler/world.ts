@@ -228,6 +228,7 @@ class World {
     }
     this.#note(`${request.attemptId} at ${scheduler.name}: ${lease.accountId} on ${lease.workerId}`);
     const worker = this.#workers.find(({ id }) => id === lease.workerId);
+    if (worker) this.#idleSince.delete(worker);
     const outcome = await worker?.run(lease);
     if (!outcome) return undefined;
     this.#note(`${request.attemptId} ended: ${outcome.reason}`);
@@ -249,6 +250,8 @@ class World {
       await this.#clock.run(500);
       await this.#check();
     }
+    if (!this.#invariants.violation) return;
+    for (const scheduler of this.#schedulers) if (scheduler.alive) this.#trace.push(...(await scheduler.explain()));
   }
 
   /** What can only be seen by looking: idle slots, requests that nobody answers. */

@@ -41,9 +41,10 @@
 //   credits       sent as _kiro.dev/metadata after the answer
 //
 // Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
-// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option).
+// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option), --override FILE (an instruction in place
+// of the prompt's, while the file is there), --journal FILE (a line with the time for each prompt).
 import { spawn } from "node:child_process";
-import { readdirSync, rmSync, writeFileSync } from "node:fs";
+import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
 import { createInterface } from "node:readline";
 import { setTimeout as delay } from "node:timers/promises";
@@ -335,13 +336,22 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
   late: (turn) => say(turn, 3),
 };
 
+/** The instruction in the file of --override, if there is one now. */
+function overriding(): Instruction | undefined {
+  const file = option("override");
+  if (file === undefined || !existsSync(file)) return undefined;
+  return JSON.parse(readFileSync(file, "utf8")) as Instruction;
+}
+
 async function prompt(params: Record<string, unknown>): Promise<Record<string, unknown>> {
   const sessionId = String(params["sessionId"]);
   if (!sessions.has(sessionId)) throw new Failure(-32002, "Session not found");
   const text = textOf(params);
   const memory = memories.get(sessionId);
+  const journal = option("journal");
+  if (journal !== undefined) appendFileSync(journal, `${Date.now()}\n`);
   const instruction = {
-    ...instructionIn(text),
+    ...(overriding() ?? instructionIn(text)),
     ...(text.startsWith("Your last answer") ? { text: memory?.corrected } : {}),
   };
   if (memory) {
