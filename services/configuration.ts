@@ -5,7 +5,7 @@ import { z } from "zod";
 import { accountsSetting, accountSpecs, agentSpecs, agentsSetting, controllerSettings } from "./controller/config.ts";
 import { channelsSetting, gatewaySettings, pricesSetting, tiersSetting } from "./gateway/config.ts";
 import { DrawbridgeError } from "./kit/errors.ts";
-import { duration, listenAddress, parseSettings } from "./kit/settings.ts";
+import { duration, listenAddress, parseSettings, urls } from "./kit/settings.ts";
 import { registrySettings } from "./registry/config.ts";
 import { schedulerSettings } from "./scheduler/config.ts";
 import { workerSettings } from "./worker/config.ts";
@@ -15,8 +15,8 @@ const internalSettings = z.strictObject({
   listen: listenAddress().prefault("127.0.0.1:0"),
   /** Where the registry is; by itself it listens there. DRAWBRIDGE_REGISTRY_URL. */
   registry_url: z.url().default("http://127.0.0.1:7071"),
-  /** Where the scheduler is; by itself it listens there. DRAWBRIDGE_SCHEDULER_URL. */
-  scheduler_url: z.url().default("http://127.0.0.1:7072"),
+  /** Where the scheduler is, or several with commas between them; by itself it listens at the first. DRAWBRIDGE_SCHEDULER_URL. */
+  scheduler_url: urls().prefault("http://127.0.0.1:7072"),
   /** Where the controller is; by itself it listens there. DRAWBRIDGE_CONTROLLER_URL. */
   controller_url: z.url().default("http://127.0.0.1:7073"),
   /** The address or name of this host on which workers listen and are reached. DRAWBRIDGE_WORKER_HOST. */

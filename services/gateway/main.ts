@@ -3,6 +3,7 @@ import { AccessService } from "#gen/drawbridge/v1/access_service";
 import { FleetService } from "#gen/drawbridge/v1/fleet_service";
 import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { WorkerService } from "#gen/drawbridge/v1/worker_service";
+import { joinSchedulers } from "../client/schedulers.ts";
 import { systemClock } from "../kit/clock.ts";
 import type { Running } from "../kit/lifecycle.ts";
 import type { Log } from "../kit/log.ts";
@@ -20,7 +21,8 @@ export interface GatewayProcessOptions {
   readonly listen: ListenAddress;
   /** The store, such as sqlite:.drawbridge/state.db. */
   readonly state: string;
-  readonly schedulerUrl: string;
+  /** Where the schedulers are: one, or several on one store. */
+  readonly schedulerUrls: readonly string[];
   readonly controllerUrl: string;
   readonly token: string;
   readonly settings: GatewaySettings;
@@ -36,7 +38,10 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
   const { keyPepper } = config;
   await ensureAccess({ state, settings: { ...options.keys, keyPepper }, make: false, now: systemClock.now() });
   const dialer = starting.use(createDialer({ token }));
-  const scheduler = dialer.client(SchedulerService, options.schedulerUrl, { unreachable: "STATE_UNAVAILABLE" });
+  const schedulers = options.schedulerUrls.map((url) =>
+    dialer.client(SchedulerService, url, { unreachable: "STATE_UNAVAILABLE" }),
+  );
+  const scheduler = joinSchedulers(schedulers, systemClock);
   const fleet = dialer.client(FleetService, options.controllerUrl, { unreachable: "STATE_UNAVAILABLE" });
   const app = starting.use(
     createGatewayApp({

@@ -31,6 +31,19 @@ export function byteSize(): z.ZodType<number, string> {
   });
 }
 
+/** Addresses such as "http://a:7072,http://b:7072", read as a list of at least one. */
+export function urls(): z.ZodType<[string, ...string[]], string> {
+  return z.string().transform((text, context) => {
+    const [first, ...rest] = text.split(",").map((each) => each.trim());
+    if (first && [first, ...rest].every((each) => URL.canParse(each))) return [first, ...rest] as [string, ...string[]];
+    context.addIssue({
+      code: "custom",
+      message: 'expected an address such as "http://127.0.0.1:7072", or several with commas',
+    });
+    return z.NEVER;
+  });
+}
+
 export interface ListenAddress {
   readonly host: string;
   readonly port: number;

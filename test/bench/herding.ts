@@ -1,6 +1,8 @@
 // Prints how evenly schedulers spread a load between two heartbeats, beside the usual ways to balance: `npm run bench:herding`.
 import { fleet, type Herding, herdingOf, ourHerding, yardsticks } from "../simulation/scheduler/herding.ts";
 
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
 const counts = [1, 2, 4, 8];
 const seeds = [1, 2, 3, 4, 5];
 
@@ -22,18 +24,18 @@ const ways: [string, (schedulers: number, seed: number) => Promise<Herding>][] =
   ),
 ];
 
-console.log(
+print(
   `${fleet.accounts} equal accounts of ${fleet.slots} slots, ${percent(fleet.utilisation)} busy, a heartbeat every ${fleet.heartbeatMs / 1_000} s, ` +
     `${fleet.intervals - 1} intervals, ${seeds.length} seeds.\n` +
     "Largest deviation from the ideal share in an interval; in brackets: requests given to a full account while another had a free slot.\n",
 );
-console.log(`| schedulers | ${counts.join(" | ")} |\n|---|${counts.map(() => "---|").join("")}`);
+print(`| schedulers | ${counts.join(" | ")} |\n|---|${counts.map(() => "---|").join("")}`);
 for (const [name, measure] of ways) {
   const cells: string[] = [];
   for (const count of counts) {
     const { deviation, misplaced } = await worst((seed) => measure(count, seed));
     cells.push(`${percent(deviation)} (${percent(misplaced)})`);
   }
-  console.log(`| ${name} | ${cells.join(" | ")} |`);
+  print(`| ${name} | ${cells.join(" | ")} |`);
 }
 process.exit(0);

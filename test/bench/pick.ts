@@ -12,6 +12,8 @@ import type { Candidate } from "../../services/scheduler/fleet/candidate.ts";
 import type { ModelIndex } from "../../services/scheduler/fleet/model-index.ts";
 import { createView, type View } from "../../services/scheduler/fleet/view.ts";
 
+const print = (line: string) => process.stdout.write(`${line}\n`);
+
 const sizes = [10, 1_000, 10_000, 100_000];
 const rounds = 5;
 const roundMs = 300;
@@ -81,7 +83,7 @@ function scan(candidates: readonly Candidate[]): Candidate | undefined {
   return found;
 }
 
-console.log(
+print(
   "| accounts | pick, ns | picks/s | bytes a pick | pick, take and give back, ns | a scan instead, ns |\n|---|---|---|---|---|---|",
 );
 let kept: Candidate | undefined;
@@ -112,7 +114,7 @@ for (const size of sizes) {
     turns.ns.toFixed(0),
     scans.ns.toFixed(0),
   ];
-  console.log(`| ${columns.join(" | ")} |`);
+  print(`| ${columns.join(" | ")} |`);
   view[Symbol.dispose]();
 }
 process.exitCode = kept ? 0 : 1;

@@ -20,7 +20,10 @@ beforeEach(async () => {
   const command = (id: number) => [
     process.execPath,
     faultyAgent,
-    ...["--override", join(folder, `override-${id}`), "--journal", join(folder, `journal-${id}`)],
+    "--override",
+    join(folder, `override-${id}`),
+    "--journal",
+    join(folder, `journal-${id}`),
   ];
   system = await startSystem({
     folder,

@@ -50,7 +50,7 @@ beforeAll(async () => {
     prices: { [model]: { input: 1, output: 10 } },
   });
   await writeFile(join(folder, "drawbridge.yaml"), stringify(configuration));
-  const [registry, scheduler, controller, one, two] = await freePorts(5);
+  const [registry, scheduler, another, controller, one, two] = await freePorts(6);
   const local = (port: number | undefined) => `127.0.0.1:${port}`;
   gateways = [`http://${local(one)}`, `http://${local(two)}`];
   environment = {
@@ -61,11 +61,12 @@ beforeAll(async () => {
     DRAWBRIDGE_API_KEY: apiKey,
     DRAWBRIDGE_ADMIN_KEY: adminKey,
     DRAWBRIDGE_REGISTRY_URL: `http://${local(registry)}`,
-    DRAWBRIDGE_SCHEDULER_URL: `http://${local(scheduler)}`,
+    DRAWBRIDGE_SCHEDULER_URL: `http://${local(scheduler)},http://${local(another)}`,
     DRAWBRIDGE_CONTROLLER_URL: `http://${local(controller)}`,
   };
   start("registry", "registry", local(registry));
-  start("scheduler", "scheduler", local(scheduler));
+  start("scheduler-1", "scheduler", local(scheduler));
+  start("scheduler-2", "scheduler", local(another));
   start("controller", "controller", local(controller));
   start("gateway-1", "gateway", local(one));
   start("gateway-2", "gateway", local(two));
@@ -104,6 +105,30 @@ test("each gateway answers, whole and streamed, and one ledger has it all", asyn
   const user = await admin.user("default");
   expect(user.granted).toBe(user.available + user.held + user.spent);
   expect(user.spent).toBe(entries.reduce((sum, each) => sum + each.cost, 0));
+});
+
+test("a scheduler killed under load is missed by nobody, and an answer's decision is found at either", async () => {
+  const url = gateways[0] ?? "";
+  let answered = 0;
+  let ids: string[] = [];
+  let running = true;
+  const client = async () => {
+    while (running) {
+      const asked = { model, messages: ask({ do: "answer", chunks: 2, delay_ms: 20 }) };
+      const { response } = await openai(url).chat.completions.create(asked).withResponse();
+      ids = [...ids, response.headers.get("x-request-id") ?? ""].slice(-8);
+      answered += 1;
+    }
+  };
+  const clients = Promise.all(Array.from({ length: 6 }, client));
+  await until("both schedulers have given leases", () => answered >= 40);
+  for (const id of ids) expect((await admin.decisions(id)).at(-1)?.accountId).toMatch(/^a-/);
+  children.get("scheduler-2")?.kill("SIGKILL");
+  const before = answered;
+  await until("the other one gives leases to all", () => answered >= before + 60);
+  running = false;
+  await clients;
+  for (const each of await admin.accounts()) expect(each.granted).toBe(each.credits + each.held + each.spent);
 });
 
 test("a gateway killed in mid-stream leaves its agent stopped, and the other one settles its request", async () => {

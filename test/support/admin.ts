@@ -4,6 +4,7 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { AccessService, type User } from "#gen/drawbridge/v1/access_service";
 import { type Account, BreakerState } from "#gen/drawbridge/v1/account";
 import { FleetService } from "#gen/drawbridge/v1/fleet_service";
+import { type Decision, SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { End, type UsageEntry, UsageSource } from "#gen/drawbridge/v1/usage";
 import { Health, type Worker } from "#gen/drawbridge/v1/worker";
 import { createDialer } from "../../services/kit/rpc/client.ts";
@@ -74,12 +75,15 @@ export interface Admin extends AsyncDisposable {
   usage(user: string): Promise<UsageRow[]>;
   accounts(): Promise<AccountRow[]>;
   workers(): Promise<WorkerRow[]>;
+  /** How the attempts of a request were decided. */
+  decisions(requestId: string): Promise<Decision[]>;
 }
 
 export function createAdmin(url: string, adminKey: string): Admin {
   const dialer = createDialer({ token: adminKey });
   const access = dialer.client(AccessService, url, { unreachable: "STATE_UNAVAILABLE" });
   const fleet = dialer.client(FleetService, url, { unreachable: "STATE_UNAVAILABLE" });
+  const scheduler = dialer.client(SchedulerService, url, { unreachable: "STATE_UNAVAILABLE" });
 
   const createKey: Admin["createKey"] = async (userId, { models = [], allow = [], budgetMicros, expiresAt } = {}) => {
     const { key, secret } = await access.createApiKey({
@@ -111,6 +115,7 @@ export function createAdmin(url: string, adminKey: string): Admin {
       }
     },
     accounts: async () => (await fleet.listAccounts({})).accounts.map(accountRow),
+    decisions: async (requestId) => (await scheduler.explain({ requestId })).decisions,
     workers: async () => (await fleet.getStatus({})).workers.map(workerRow),
     [Symbol.asyncDispose]: () => dialer[Symbol.asyncDispose](),
   };

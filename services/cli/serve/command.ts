@@ -82,7 +82,7 @@ async function runGateway(flags: ServeFlags): Promise<void> {
     startGateway({
       listen: configuration.listen,
       state: configuration.state,
-      schedulerUrl: configuration.internal.scheduler_url,
+      schedulerUrls: configuration.internal.scheduler_url,
       controllerUrl: configuration.internal.controller_url,
       token,
       settings: configuration.gateway,
@@ -96,7 +96,7 @@ async function runScheduler(flags: ServeFlags): Promise<void> {
   const { startScheduler } = await import("../../scheduler/main.ts");
   await run("scheduler", flags, ({ configuration, token, log }) =>
     startScheduler({
-      listen: internalListen(flags, configuration.internal.scheduler_url),
+      listen: internalListen(flags, configuration.internal.scheduler_url[0]),
       state: configuration.state,
       registryUrl: configuration.internal.registry_url,
       token,
