@@ -1,4 +1,5 @@
 // The gateway's settings: prices, tiers, and how it serves. Money is written in dollars and read as whole millionths.
+import { availableParallelism } from "node:os";
 import { create } from "@bufbuild/protobuf";
 import { z } from "zod";
 import {
@@ -131,6 +132,11 @@ function atLeast(leastMs: number): z.ZodType<number, string> {
 
 export const gatewaySettings = z
   .strictObject({
+    /** Processes that share the port, so that all cores work: a number, or "auto" for one on each core. Default 1. */
+    processes: z
+      .union([z.literal("auto"), z.int().min(1).max(64)], { error: 'expected a number from 1 to 64, or "auto"' })
+      .default(1)
+      .transform((processes) => (processes === "auto" ? availableParallelism() : processes)),
     /** The largest request body, images included. Default 8MiB. */
     body_limit: byteSize().prefault("8MiB"),
     /** The most bytes of a request's headers, of all together. Default 32KiB. */

@@ -77,9 +77,17 @@ async function run(
 }
 
 async function runGateway(flags: ServeFlags): Promise<void> {
-  const { startGateway } = await import("../../gateway/main.ts");
-  await run("gateway", flags, ({ configuration, token, log }) =>
-    startGateway({
+  const [{ startGateway }, { startGatewayGroup }, { default: cluster }] = await Promise.all([
+    import("../../gateway/main.ts"),
+    import("./gateway-group.ts"),
+    import("node:cluster"),
+  ]);
+  await run("gateway", flags, ({ configuration, token, log }) => {
+    const { processes } = configuration.gateway;
+    if (processes > 1 && cluster.isPrimary) {
+      return startGatewayGroup({ processes, arguments: process.argv.slice(3), environment: {}, log });
+    }
+    return startGateway({
       listen: configuration.listen,
       state: configuration.state,
       schedulerUrls: configuration.internal.scheduler_url,
@@ -88,8 +96,10 @@ async function runGateway(flags: ServeFlags): Promise<void> {
       settings: configuration.gateway,
       keys: configuration.secrets,
       log,
-    }),
-  );
+    });
+  });
+  // The channel to the first process of a group would keep this one alive.
+  if (cluster.isWorker) process.disconnect();
 }
 
 async function runScheduler(flags: ServeFlags): Promise<void> {

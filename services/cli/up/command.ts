@@ -49,7 +49,7 @@ async function runUp(flags: UpFlags): Promise<void> {
   const directory = resolve(configuration.directory);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const logFile = join(directory, "logs", "drawbridge.log");
-  const log = await openLog(configuration, logFile);
+  const { log, writeLine } = await openLog(configuration, logFile);
   const { accounts, demo } = await chooseAccounts(configuration);
 
   await runUntilStopped({
@@ -66,6 +66,7 @@ async function runUp(flags: UpFlags): Promise<void> {
         file,
         internalToken: configuration.secrets.internalToken ?? newId("internal"),
         log,
+        onGatewayLine: writeLine,
       });
       await announce({ system, configuration, demo, file, directory, logFile });
       void sayWhenReady(system, signal);
@@ -80,7 +81,10 @@ async function runUp(flags: UpFlags): Promise<void> {
 }
 
 /** Everything goes to the file; what an operator must see goes to standard error too. */
-async function openLog(configuration: Configuration, path: string): Promise<Log> {
+async function openLog(
+  configuration: Configuration,
+  path: string,
+): Promise<{ readonly log: Log; readonly writeLine: (line: string) => void }> {
   const [{ createLog }, { openRotatingFile }, { pino }] = await Promise.all([
     import("../../kit/log.ts"),
     import("../../kit/rotating-file.ts"),
@@ -92,7 +96,10 @@ async function openLog(configuration: Configuration, path: string): Promise<Log>
     { level: level === "silent" ? "fatal" : level, stream: { write: (line: string) => file.write(line) } },
     { level: "error", stream: process.stderr },
   ]);
-  return createLog({ name: "up", level, destination });
+  return {
+    log: createLog({ name: "up", level, destination }),
+    writeLine: (line) => file.write(`${line}\n`),
+  };
 }
 
 /** The configured accounts, else one for each agent of this machine, else the demo agent where there is no upstream either. */

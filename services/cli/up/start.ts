@@ -24,6 +24,7 @@ import { createSchedulerApp } from "../../scheduler/app.ts";
 import { openState } from "../../state/open.ts";
 import type { State } from "../../state/state.ts";
 import { builtInAgents } from "../../worker/profiles/index.ts";
+import { startGatewayGroup } from "../serve/gateway-group.ts";
 
 export interface UpOptions {
   readonly configuration: Configuration;
@@ -39,6 +40,8 @@ export interface UpOptions {
   readonly file: string | undefined;
   readonly internalToken: string;
   readonly log: Log;
+  /** Takes what gateway processes of their own print, by line. */
+  readonly onGatewayLine: (line: string) => void;
 }
 
 export interface RunningSystem extends Running {
@@ -85,16 +88,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
       driver,
     }),
   );
-  const gatewayApp = stack.use(
-    createGatewayApp({
-      ...common,
-      config: configuration.gateway,
-      environment: process.env,
-      scheduler: localClient(SchedulerService, schedulerApp.service),
-      worker,
-    }),
-  );
-  return { registryApp, schedulerApp, controllerApp, gatewayApp, driver };
+  return { ...common, registryApp, schedulerApp, controllerApp, driver, worker };
 }
 
 type Apps = ReturnType<typeof compose>;
@@ -114,22 +108,95 @@ function startInternalServer({ registryApp, schedulerApp, controllerApp }: Apps,
   });
 }
 
-/** The one public port: the OpenAI-compatible API, and the typed services with an admin key. */
-function startPublicServer({ gatewayApp, schedulerApp, controllerApp }: Apps, options: UpOptions) {
+/** The one public port: the OpenAI-compatible API, and the typed services with an admin key. In this process, or in several of its own. */
+interface Front extends AsyncDisposable {
+  readonly address: string;
+  /** Once the engine has started. */
+  start(): Promise<void>;
+  readyModels(): Promise<string[]>;
+  stop(graceMs: number): Promise<void>;
+}
+
+async function startFront(apps: Apps, options: UpOptions, internalAddress: string): Promise<Front> {
+  const { processes } = options.configuration.gateway;
+  return processes > 1 ? startFrontGroup(apps, options, internalAddress) : startFrontHere(apps, options);
+}
+
+async function startFrontHere(apps: Apps, options: UpOptions): Promise<Front> {
+  const { schedulerApp, controllerApp, state, clock, random, log, worker } = apps;
+  const { configuration } = options;
+  await using starting = new AsyncDisposableStack();
+  const gatewayApp = starting.use(
+    createGatewayApp({
+      state,
+      clock,
+      random,
+      log,
+      config: configuration.gateway,
+      environment: process.env,
+      scheduler: localClient(SchedulerService, schedulerApp.service),
+      worker,
+    }),
+  );
   const { explain, listModels } = schedulerApp.service;
-  return startRpcServer({
-    listen: options.configuration.listen,
-    services: [
-      mount(AccessService, gatewayApp.access),
-      mount(FleetService, controllerApp.service),
-      mount(SchedulerService, { explain, listModels }),
-    ],
-    authorize: (call) => gatewayApp.authorizeAdmin(call),
-    http: (http) => gatewayApp.routes(http),
-    ready: () => true,
-    log: options.log,
-    ...publicServerOptions(options.configuration.gateway),
+  const server = starting.use(
+    await startRpcServer({
+      listen: configuration.listen,
+      services: [
+        mount(AccessService, gatewayApp.access),
+        mount(FleetService, controllerApp.service),
+        mount(SchedulerService, { explain, listModels }),
+      ],
+      authorize: (call) => gatewayApp.authorizeAdmin(call),
+      http: (http) => gatewayApp.routes(http),
+      ready: () => true,
+      log,
+      ...publicServerOptions(configuration.gateway),
+    }),
+  );
+  const resources = starting.move();
+  return {
+    address: server.address,
+    start: () => gatewayApp.start(),
+    readyModels: () => gatewayApp.readyModels(),
+    async stop(graceMs) {
+      gatewayApp.drain();
+      await server.close(graceMs);
+    },
+    [Symbol.asyncDispose]: () => resources.disposeAsync(),
+  };
+}
+
+/** Gateways in processes of their own reach the engine as any other process does. */
+async function startFrontGroup(apps: Apps, options: UpOptions, internalAddress: string): Promise<Front> {
+  const { configuration, file, log } = options;
+  const { host, port } = configuration.listen;
+  const group = await startGatewayGroup({
+    processes: configuration.gateway.processes,
+    arguments: file === undefined ? [] : ["--config", file],
+    environment: {
+      DRAWBRIDGE_LISTEN: `${host.includes(":") ? `[${host}]` : host}:${port}`,
+      DRAWBRIDGE_STATE: configuration.state,
+      DRAWBRIDGE_INTERNAL_TOKEN: options.internalToken,
+      DRAWBRIDGE_REGISTRY_URL: internalAddress,
+      DRAWBRIDGE_SCHEDULER_URL: internalAddress,
+      DRAWBRIDGE_CONTROLLER_URL: internalAddress,
+    },
+    onLine: options.onGatewayLine,
+    log,
   });
+  return {
+    address: configuration.gateway.tls_cert ? group.address.replace(/^http:/, "https:") : group.address,
+    // They started by themselves, and tell their clients that the engine is not there as long as it is not.
+    start: async () => {},
+    async readyModels() {
+      const { models } = await localClient(SchedulerService, apps.schedulerApp.service).listModels({});
+      const served = models.filter((model) => model.ready).map((model) => model.name);
+      return [...served, ...configuration.gateway.channels.flatMap((channel) => Object.keys(channel.models))];
+    },
+    stop: (graceMs) => group.stop(graceMs),
+    [Symbol.asyncDispose]: () => group.stop(0),
+  };
 }
 
 /** Workers end with their `up`: what a killed one left in the directory is gone. Another worker that lives registers again. */
@@ -152,9 +219,9 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const apps = compose({ ...options, accounts }, state, starting, () => internalAddress);
   const internal = starting.use(await startInternalServer(apps, options));
   internalAddress = internal.address;
-  const front = starting.use(await startPublicServer(apps, options));
+  const front = starting.use(await startFront(apps, options, internal.address));
 
-  for (const app of [apps.registryApp, apps.schedulerApp, apps.gatewayApp, apps.controllerApp]) await app.start();
+  for (const app of [apps.registryApp, apps.schedulerApp, front, apps.controllerApp]) await app.start();
   log.info({ address: front.address, internal: internal.address }, "up");
 
   const resources = starting.move();
@@ -162,10 +229,9 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
     address: front.address,
     access,
     accounts: (await state.accounts.list()).flatMap((account) => account.spec ?? []),
-    readyModels: () => apps.gatewayApp.readyModels(),
+    readyModels: () => front.readyModels(),
     async stop(graceMs) {
-      apps.gatewayApp.drain();
-      await front.close(graceMs);
+      await front.stop(graceMs);
       // Workers tell their last outcomes through the internal server, and take their leave, so it closes after them.
       await apps.controllerApp[Symbol.asyncDispose]();
       await apps.driver[Symbol.asyncDispose]();

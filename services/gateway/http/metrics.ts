@@ -1,6 +1,7 @@
 // GET /metrics: counts what the telemetry channels tell.
 import { Counter, Gauge, Histogram, Registry } from "prom-client";
 import { Priority } from "#gen/drawbridge/v1/scheduler_service";
+import { metricsOf } from "../../kit/process-group.ts";
 import { type RequestEnd, requestEnded, type RequestShed, requestShed, requestStarted } from "./telemetry.ts";
 
 export interface Metrics extends Disposable {
@@ -83,7 +84,7 @@ export function createMetrics(): Metrics {
   return {
     registry,
     contentType: registry.contentType,
-    text: () => registry.metrics(),
+    text: metricsOf(registry),
     [Symbol.dispose]() {
       requestShed.unsubscribe(onShed);
       requestStarted.unsubscribe(onStart);
