@@ -33,6 +33,16 @@ export interface RealAgent {
 
 const model = "real";
 const account = "real-1";
+const tools = [
+  {
+    type: "function" as const,
+    function: {
+      name: "get_weather",
+      description: "The weather in a city.",
+      parameters: { type: "object", properties: { city: { type: "string" } }, required: ["city"] },
+    },
+  },
+];
 
 export function describeRealAgent(agent: RealAgent): void {
   let folder: string;
@@ -138,6 +148,61 @@ export function describeRealAgent(agent: RealAgent): void {
       for (const part of ["Answer in verse.", "My name is Ada.", "Hello Ada.", "What is my name?"])
         expect(JSON.stringify(heard)).toContain(part);
       expect(names.length).toBeLessThanOrEqual(agent.toolsMax);
+    });
+
+    it("calls a tool of the client, and goes on with the result in the same turn", async () => {
+      const client = await clientOf("toolsmith");
+      const before = provider.requests.length;
+      const asked = [{ role: "user" as const, content: "Please call(get_weather, city=Oslo)" }];
+      const first = await client.chat.completions.create({ model, tools, messages: asked });
+      const [choice] = first.choices;
+      print("calls", choice);
+      expect(choice?.finish_reason).toBe("tool_calls");
+      const [call] = choice?.message.tool_calls ?? [];
+      if (!choice || call?.type !== "function") throw new Error("there is no call");
+      expect(call.function.name).toBe("get_weather");
+      expect(JSON.parse(call.function.arguments)).toEqual({ city: "Oslo" });
+      const stream = await client.chat.completions.create({
+        model,
+        tools,
+        stream: true,
+        messages: [
+          ...asked,
+          choice.message,
+          { role: "tool", tool_call_id: call.id, content: "rain in Oslo, 7 degrees" },
+        ],
+      });
+      const chunks = await all(stream);
+      const answer = chunks.map((chunk) => chunk.choices[0]?.delta.content ?? "").join("");
+      print("goes on", { answer, requests: provider.requests.length - before });
+      expect(answer).toContain("The tools said");
+      expect(answer).toContain("rain in Oslo");
+      // The result came to the turn that called, and not as a transcript to another one.
+      expect(JSON.stringify(provider.requests.at(-1))).not.toContain("RESULT OF TOOL CALL");
+      const { usage } = await settledBooks(system.admin, "toolsmith");
+      print("ledger", usage);
+      expect(usage).toHaveLength(2);
+    });
+
+    it("continues a conversation in its session, with the new message only", async () => {
+      const client = await clientOf("talker");
+      const opening = [
+        { role: "system" as const, content: "Be brief." },
+        { role: "user" as const, content: "Please say(one)" },
+      ];
+      const first = await client.chat.completions.create({ model, messages: opening });
+      const [choice] = first.choices;
+      if (!choice) throw new Error("there is no answer");
+      const second = await client.chat.completions.create({
+        model,
+        messages: [...opening, choice.message, { role: "user", content: "Please say(two)" }],
+      });
+      print("continues", { first: choice.message.content, second: second.choices[0]?.message.content });
+      expect(second.choices[0]?.message.content).toBe("two");
+      const heard = JSON.stringify(provider.requests.findLast((body) => JSON.stringify(body).includes("say(two)")));
+      // The agent's own history, and no transcript of ours.
+      expect(heard).toContain("say(one)");
+      expect(heard).not.toContain("The conversation so far");
     });
 
     it("stops when its client leaves, down to the provider's connection, and answers the next one", async () => {

@@ -31,8 +31,11 @@ function spellings(server: string, tool: string): string[] {
   ];
 }
 
-/** The server and the tool that the raw input names in fields of their own. */
+/** The server and the tool that the raw input names in fields of their own, or, as Codex does, in its question. */
 function namesIn(rawInput: Frame): string[] {
-  const { server, tool } = rawInput;
-  return typeof server === "string" && typeof tool === "string" ? [`${server}.${tool}`] : [];
+  const { server, tool, server_name: asker, request } = rawInput;
+  if (typeof server === "string" && typeof tool === "string") return [`${server}.${tool}`];
+  if (typeof asker !== "string" || !isObject(request) || typeof request["message"] !== "string") return [];
+  const question = /^Allow the (.+) MCP server to run tool "([^"]+)"\?$/.exec(request["message"]);
+  return question?.[1] === asker ? [`${asker}.${question[2]}`] : [];
 }

@@ -9,7 +9,8 @@ import type { Answering, Body, Dialect } from "./dialect.ts";
 import { geminiApi } from "./gemini.ts";
 import { messagesApi } from "./messages.ts";
 import { responsesApi } from "./responses.ts";
-import { type Step, stepsFor } from "./script.ts";
+import { callsFor, type Step, stepsFor } from "./script.ts";
+import { resolveCalls } from "./tools.ts";
 
 export { defaultAnswer, reportedUsage } from "./script.ts";
 
@@ -36,8 +37,16 @@ export async function startModelServer(): Promise<ModelServer> {
     const dialect = dialects.find((each) => each.matches(path));
     if (request.method !== "POST" || !dialect) return notFound(response);
     requests.push(body);
-    const steps = stepsFor(dialect.lastUserText(body));
+    const asked = dialect.lastUserText(body);
+    const results = dialect.toolResults(body);
+    const calls = results === undefined ? resolveCalls(callsFor(asked), body, requests.length) : [];
+    const steps = results === undefined ? stepsFor(asked) : [{ text: `The tools said: ${results}`, delayMs: 0 }];
     const answering = dialect.answer(body);
+    if (calls.length > 0 && dialect.streams(path, body)) {
+      response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
+      response.end(answering.calls(calls));
+      return;
+    }
     if (!dialect.streams(path, body)) {
       response.writeHead(200, { "content-type": "application/json" });
       response.end(JSON.stringify(answering.whole(steps.map(({ text }) => text).join(""))));
