@@ -10,6 +10,7 @@ import { haproxyVersion, startHaproxy } from "./contenders/haproxy.ts";
 import { nginxVersion, startNginx } from "./contenders/nginx.ts";
 import { startNodeProxy } from "./contenders/node-proxy.ts";
 import { installPortkey, startPortkey } from "./contenders/portkey.ts";
+import { holdStreams, soak } from "./endurance.ts";
 import { createLoadGenerator, type LoadGenerator } from "./load/client.ts";
 import { measureWindow } from "./measure.ts";
 import { measureMemory, memoryScenario, streamsMax } from "./memory.ts";
@@ -131,7 +132,29 @@ function commit(): string {
   }
 }
 
+/** false: nothing of the kind was asked for. */
+async function endure(options: BenchOptions): Promise<boolean> {
+  const { streams, minutes, profileFolder, jsonFile } = options;
+  if (streams === undefined && !options.soak) return false;
+  const product =
+    streams === undefined
+      ? ({ agent: "fast", slots: slotsNeeded, profileFolder } as const)
+      : ({ agent: "idle", slots: streams, profileFolder } as const);
+  await using contender = await startDrawbridge(product);
+  const result =
+    streams === undefined
+      ? await soak(contender, minutes, print)
+      : await holdStreams(contender, streams, minutes, print);
+  print(
+    `${result.name}: ${result.failures} failures${result.firstFailure ? `; the first: ${result.firstFailure}` : ""}`,
+  );
+  if (jsonFile) await writeFile(jsonFile, `${JSON.stringify(result, undefined, 2)}\n`);
+  if (result.failures > 0) process.exitCode = 1;
+  return true;
+}
+
 async function run(options: BenchOptions): Promise<void> {
+  if (await endure(options)) return;
   const names = await present(options.contenders);
   if (options.profileFolder) await mkdir(options.profileFolder, { recursive: true });
 
@@ -164,7 +187,16 @@ async function run(options: BenchOptions): Promise<void> {
 }
 
 /** What a run may take at most: its own windows, twice over, and the starts. */
-function timeLimitMs({ rounds, seconds, scenarios: chosen, contenders }: BenchOptions): number {
+function timeLimitMs({
+  rounds,
+  seconds,
+  scenarios: chosen,
+  contenders,
+  streams = 0,
+  soak: soaks,
+  minutes,
+}: BenchOptions): number {
+  if (streams > 0 || soaks) return 600_000 + minutes * 90_000 + streams * 200;
   return 120_000 + chosen.size * contenders.size * rounds * (seconds + 2) * 2_000;
 }
 

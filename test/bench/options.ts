@@ -12,6 +12,12 @@ export interface BenchOptions {
   readonly contenders: ReadonlySet<ContenderName>;
   readonly jsonFile: string | undefined;
   readonly profileFolder: string | undefined;
+  /** Streams to hold open, instead of everything else. */
+  readonly streams: number | undefined;
+  /** Whether to soak, instead of everything else. */
+  readonly soak: boolean;
+  /** How long these last. */
+  readonly minutes: number;
 }
 
 const scenarioNames = [...scenarios.map((each) => each.name), memoryScenario.name];
@@ -23,6 +29,9 @@ export const usage = `npm run bench -- [options]
   --only A,B       scenarios: ${scenarioNames.join(", ")};
                    contenders: ${contenderNames.join(", ")} (default: all)
   --json FILE      write all values there too
+  --streams N      hold N streams open, and nothing else
+  --soak           load at 80 % of capacity, and nothing else
+  --minutes M      how long these two last (default 5)
   --profile DIR    CPU profiles of Drawbridge's processes, and their top items (slows it down: no figures to keep)
 `;
 
@@ -36,6 +45,9 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
       only: { type: "string", default: "" },
       json: { type: "string" },
       profile: { type: "string" },
+      streams: { type: "string" },
+      soak: { type: "boolean", default: false },
+      minutes: { type: "string", default: "5" },
       help: { type: "boolean", default: false },
     },
   });
@@ -52,6 +64,9 @@ export function readOptions(args: readonly string[]): BenchOptions | undefined {
     contenders: new Set(chosenContenders.length > 0 ? chosenContenders : contenderNames),
     jsonFile: values.json,
     profileFolder: values.profile,
+    streams: values.streams === undefined ? undefined : positive("--streams", values.streams, 20_000),
+    soak: values.soak,
+    minutes: positive("--minutes", values.minutes, 600),
   };
 }
 

@@ -142,6 +142,6 @@ function cpuMetrics(window: Window, per: string, count: number): Metric[] {
 }
 
 /** Of sorted values. */
-function quantile(sorted: readonly number[], share: number): number {
+export function quantile(sorted: readonly number[], share: number): number {
   return sorted[Math.min(sorted.length - 1, Math.floor(sorted.length * share))] ?? Number.NaN;
 }

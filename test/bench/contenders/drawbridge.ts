@@ -24,9 +24,21 @@ const agents = {
 } as const;
 const apiKey = "sk-drawbridge-bench-0123456789abcdefghijklmnopqrstuvwx";
 const startWithinMs = 60_000;
+/** For each agent process, on top. */
+const startAgentWithinMs = 100;
 
 function path(relative: string): string {
   return fileURLToPath(new URL(relative, import.meta.url));
+}
+
+/** An account has at most 1,024 slots on a worker. */
+const slotsPerAccountMax = 1_000;
+
+function shares(slots: number): number[] {
+  const accounts = Math.ceil(slots / slotsPerAccountMax);
+  return Array.from({ length: accounts }, (_, index) =>
+    Math.min(slotsPerAccountMax, slots - index * slotsPerAccountMax),
+  );
 }
 
 /** Limits that do not bite, and a pool that neither grows, shrinks nor replaces its processes while it is measured. */
@@ -35,21 +47,24 @@ function configuration({ agent, slots }: DrawbridgeOptions): object {
   return {
     listen: "127.0.0.1:0",
     agents: { bench: { command: [program, file] } },
-    accounts: [
-      {
-        id: "bench",
-        agent: "bench",
-        models: { [benchmarkModel]: benchmarkModel },
-        credits: 1_000_000_000,
-        cost_per_request: 1,
-        slots,
-        queue: 64,
-        workers: { min: 1, max: 1 },
-      },
-    ],
+    accounts: shares(slots).map((share, index) => ({
+      id: `bench-${index + 1}`,
+      agent: "bench",
+      models: { [benchmarkModel]: benchmarkModel },
+      credits: 1_000_000_000,
+      cost_per_request: 1,
+      slots: share,
+      queue: 64,
+      workers: { min: 1, max: 1 },
+    })),
     prices: { [benchmarkModel]: { input: 0.000_1, output: 0.000_1 } },
     tiers: { default: { rpm: 1_000_000_000, tpm: 1_000_000_000_000, concurrency: 10_000, ratio: 1 } },
-    worker: { processes_min: slots, starts_max: 16, process_turns_max: 1_000_000, idle_timeout: "600s" },
+    worker: {
+      processes_min: Math.min(slots, slotsPerAccountMax),
+      starts_max: 16,
+      process_turns_max: 1_000_000,
+      idle_timeout: "600s",
+    },
   };
 }
 
@@ -87,7 +102,8 @@ function startService(
 async function awaitAgents(port: number, parent: StartedProcess, options: DrawbridgeOptions): Promise<void> {
   await waitFor("readiness", parent, startWithinMs, () => isReady(port));
   const agentFile = agents[options.agent].file;
-  await waitFor(`${options.slots} agents`, parent, startWithinMs, () =>
+  const agentsWithinMs = startWithinMs + options.slots * startAgentWithinMs;
+  await waitFor(`${options.slots} agents`, parent, agentsWithinMs, () =>
     split(parent.pid, agentFile).agents.length >= options.slots ? true : undefined,
   );
 }
