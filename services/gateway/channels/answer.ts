@@ -4,7 +4,7 @@ import type { ServerResponse } from "node:http";
 import { End, type Usage } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import { countTokens } from "../../kit/tokens.ts";
-import { createEventStream } from "../http/event-stream.ts";
+import { createEventStream, type EventStream } from "../http/event-stream.ts";
 import { commonHeaders } from "../http/headers.ts";
 import { errorFrame } from "../openai/chunks.ts";
 import { errorAnswer } from "../openai/errors.ts";
@@ -23,11 +23,9 @@ const heldCharsMax = 1 << 20;
 /** What is read of a connection after a stream's end, so that it can be used again. */
 const restBytesMax = 16 << 10;
 
-export async function answerStream(run: Run, attempt: Try, answer: UpstreamAnswer): Promise<void> {
-  const { reply, exchange, clock, config, client } = run;
-  checkType(answer, "text/event-stream");
-  const rewriter = rewriterOf(run);
-  using events = createEventStream({
+/** The client's side of a stream. It begins with the try, so that a slow start is no silence. */
+export function openEvents({ reply, exchange, clock, config }: Run): EventStream {
+  return createEventStream({
     response: reply.raw,
     headers: () => commonHeaders(exchange, clock),
     clock,
@@ -35,6 +33,12 @@ export async function answerStream(run: Run, attempt: Try, answer: UpstreamAnswe
     firstWaitMs: config.first_content_wait,
     stallMs: config.stall_timeout,
   });
+}
+
+export async function answerStream(run: Run, attempt: Try, answer: UpstreamAnswer, events: EventStream): Promise<void> {
+  const { reply, exchange, client } = run;
+  checkType(answer, "text/event-stream");
+  const rewriter = rewriterOf(run);
   const usage = () => rewriter.usage ?? estimatedUsage(run.bounds.input, rewriter.outputTokens);
   try {
     await passEvents(run, answer, rewriter, (frames) => events.write(frames));

@@ -9,6 +9,7 @@ import type { Caller } from "../access/authenticate.ts";
 import type { GatewaySettings } from "../config.ts";
 import { type ClientWatch, watchClient } from "../http/client-watch.ts";
 import { commonHeaders } from "../http/headers.ts";
+import { errorFrame } from "../openai/chunks.ts";
 import { errorBody } from "../openai/errors.ts";
 import type { AnswerCache } from "../openai/idempotency.ts";
 import { modelNotFound } from "../openai/models-route.ts";
@@ -263,15 +264,24 @@ async function onUpstream(passage: Passage, channel: ChannelRuntime): Promise<St
 function giveUp(passage: Passage): FastifyReply {
   const { refusal, failure, proxied, options } = passage;
   if (failure instanceof ParameterError) throw failure;
-  if (refusal) {
-    const { status, message, type, param, code } = refusal;
-    return proxied.reply
-      .code(status)
-      .headers(commonHeaders(proxied.request.exchange, options.clock))
-      .type("application/json; charset=utf-8")
-      .send(JSON.stringify(errorBody(message, type, param, code)));
-  }
+  if (refusal) return refuse(proxied, refusal, options.clock);
   throw failure ?? nobodyFree(passage);
+}
+
+function refuse({ request, reply }: Proxied, refusal: Refusal, clock: Clock): FastifyReply {
+  const { status, message, type, param, code } = refusal;
+  const body = errorBody(message, type, param, code);
+  // A stream that got its headers while it waited: its refusal can only be an event.
+  if (reply.raw.headersSent) {
+    reply.hijack();
+    reply.raw.end(errorFrame(body));
+    return reply;
+  }
+  return reply
+    .code(status)
+    .headers(commonHeaders(request.exchange, clock))
+    .type("application/json; charset=utf-8")
+    .send(JSON.stringify(body));
 }
 
 function nobodyFree({ channels, options, deadline }: Passage): DrawbridgeError {

@@ -1,7 +1,7 @@
 // One try of a request on an upstream: the call, its answer, and what both say of the channel and its key.
 import { End } from "#gen/drawbridge/v1/usage";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { answerBytes, answerStream, answerWhole, hangUp, textOf, ToldError } from "./answer.ts";
+import { answerBytes, answerStream, answerWhole, hangUp, openEvents, textOf, ToldError } from "./answer.ts";
 import { upstreamBody } from "./body.ts";
 import { type Run, settleTry } from "./run.ts";
 import type { Try } from "./runtime.ts";
@@ -76,13 +76,14 @@ async function answer(run: Run, attempt: Try, signal: AbortSignal): Promise<Stat
   const { request, config, clock } = run;
   const { route, stream } = request;
   const body = upstreamBody(request, channel.spec.models[request.model] ?? request.model, config.output_tokens_max);
+  using events = stream ? openEvents(run) : undefined;
   const found = await callUpstream({ channel, key, route, body, stream, signal });
   if (found.status < 200 || found.status > 299) {
     // What is wrong with it is known by its status, whatever becomes of its body.
     const text = await textOf(found, errorBytesMax).catch(() => "");
     return statusFailure(found.status, { headers: found.headers, text, now: clock.now() });
   }
-  if (stream) await answerStream(run, attempt, found);
+  if (events) await answerStream(run, attempt, found, events);
   else if (route === "audio/speech") await answerBytes(run, attempt, found);
   else await answerWhole(run, attempt, found);
   return undefined;

@@ -1,4 +1,5 @@
 // What upstreams do wrong, and what clients, ledger and channels see of it.
+import { setTimeout as sleep } from "node:timers/promises";
 import OpenAI from "openai";
 import { describe, expect, test } from "vitest";
 import { ChannelState } from "#gen/drawbridge/v1/channel";
@@ -100,6 +101,43 @@ describe("before content the next channel answers", () => {
     await it.gateway.openai().chat.completions.create({ model: upstreamModel, messages });
     expect((await ledgerOf(it.gateway, 1))[0]?.accountId).toBe("channel:second");
     await until("the first upstream is let go", () => it.first.abandoned() === 1);
+  });
+});
+
+describe("a slow start of a stream", () => {
+  const slow =
+    (then: Behaviour): Behaviour =>
+    async (call) => {
+      await sleep(300);
+      await then(call);
+    };
+
+  async function commented(behave: Behaviour): Promise<string> {
+    await using first = await startUpstream(slow(behave));
+    await using second = await startUpstream(slow(behave === answers400 ? behave : answers({})));
+    const channels = [
+      channelTo(first, { id: "first", priority: 2 }),
+      channelTo(second, { id: "second", priority: 1, keys: ["KEY_B"] }),
+    ];
+    await using gateway = await startWithChannels(channels, { settings: { first_content_wait: "20ms" } });
+    const response = await gateway.request("/v1/chat/completions", { body: ask(true) });
+    expect(response.status).toBe(200);
+    const text = await response.text();
+    await ledgerOf(gateway, 1);
+    return text;
+  }
+  const answers400 = fails(400, { code: "bad" });
+
+  test("has headers and comments, and its answer after them", async () => {
+    expect(await commented(answers({}))).toMatch(/^(: ping\n\n)+data: [^]+ upstream[^]+data: \[DONE\]\n\n$/);
+  });
+
+  test("still moves on to another channel", async () => {
+    expect(await commented(fails(500))).toMatch(/^(: ping\n\n)+data: [^]+ upstream[^]+data: \[DONE\]\n\n$/);
+  });
+
+  test("is refused by an event", async () => {
+    expect(await commented(answers400)).toMatch(/^(: ping\n\n)+data: {"error":{[^]+"code":"bad"}}\n\n$/);
   });
 });
 
