@@ -121,3 +121,22 @@ describe("a conversation", () => {
     expect(prompts(await ask(continued))).toBe(1);
   });
 });
+
+describe("instructions", () => {
+  const messages = [system("Be brief."), instruct({ do: "instructions" })];
+  const content = [{ type: "text", text: "Be brief." }];
+
+  it.each(["append", "override"])("are given apart from the prompt where the agent takes them, to %s", async (mode) => {
+    await start({ agentArguments: ["--system-prompt", mode] });
+    expect(JSON.parse((await ask(messages)).text)).toEqual({ mode, content });
+    const echoed = await ask([system("Be brief."), instruct({ do: "echo" })]);
+    expect(echoed.text).toBe('{"do":"echo"}');
+    expect(JSON.parse((await ask([instruct({ do: "instructions" })])).text)).toBeNull();
+  });
+
+  it("are part of the prompt elsewhere", async () => {
+    await start();
+    expect(JSON.parse((await ask(messages)).text)).toBeNull();
+    expect((await ask([system("Be brief."), instruct({ do: "echo" })])).text).toContain("Be brief.");
+  });
+});

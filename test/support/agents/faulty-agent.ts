@@ -24,6 +24,7 @@
 //                   "call"                  calls tools of the session's MCP server, asking for permission first: `calls`, a list of
 //                                           {name, arguments}, at the same time, or with `one_by_one`; then answers with their results as JSON;
 //                                           `text` is said before
+//                   "instructions"          answers with the system prompt that the session was given, as JSON
 //                   "tools"                 answers with the list of the MCP server's tools, as JSON
 //                   "stderr"                writes `message` to standard error, then an answer
 //                   "late"                  an answer, then more updates for the session after it
@@ -41,7 +42,7 @@
 //   credits       sent as _kiro.dev/metadata after the answer
 //
 // Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
-// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option), --override FILE (an instruction in place
+// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --system-prompt append|override (taken apart from the prompt), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option), --override FILE (an instruction in place
 // of the prompt's, while the file is there), --journal FILE (a line with the time for each prompt).
 import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
@@ -104,6 +105,7 @@ interface Memory {
   chars: number;
   /** What to say when it is told to correct its answer. */
   corrected: string | undefined;
+  readonly instructions: unknown;
   readonly tools: ToolClient | undefined;
 }
 
@@ -290,6 +292,9 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
     const { prompts, chars } = memories.get(sessionId) ?? { prompts: 0, chars: 0 };
     await chunk(sessionId, JSON.stringify({ prompts, chars }));
   },
+  async instructions({ sessionId }) {
+    await chunk(sessionId, JSON.stringify(memories.get(sessionId)?.instructions));
+  },
   async tools({ sessionId }) {
     await chunk(sessionId, JSON.stringify(memories.get(sessionId)?.tools?.offered ?? null));
   },
@@ -401,7 +406,11 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
   async initialize() {
     if (option("crash") === "initialize") process.exit(3);
     await delay(Number(option("start-delay-ms") ?? 0));
-    const sessionCapabilities = args.includes("--no-close") ? {} : { close: {} };
+    const systemPrompt = option("system-prompt");
+    const sessionCapabilities = {
+      ...(args.includes("--no-close") ? {} : { close: {} }),
+      ...(systemPrompt ? { systemPrompt: systemPrompt === "override" ? { mode: { override: {} } } : {} } : {}),
+    };
     const mcpCapabilities = { http: !args.includes("--no-mcp") };
     return { protocolVersion: 1, agentCapabilities: { sessionCapabilities, mcpCapabilities }, authMethods: [] };
   },
@@ -417,7 +426,13 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
     const tools = server ? createToolClient(server) : undefined;
     // As real agents do, after the answer.
     if (!args.includes("--no-list")) setTimeout(() => void tools?.connect(), 5);
-    memories.set(sessionId, { prompts: 0, chars: 0, corrected: undefined, tools });
+    memories.set(sessionId, {
+      prompts: 0,
+      chars: 0,
+      corrected: undefined,
+      instructions: params["systemPrompt"] ?? null,
+      tools,
+    });
     return { sessionId, ...configOptions() };
   },
   async "session/close"(params) {
