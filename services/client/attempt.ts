@@ -38,6 +38,9 @@ interface Progress {
   outcome: Outcome | undefined;
 }
 
+/** One for all attempts: a reason made for each is a stack trace made for each. */
+const attemptOver = new DrawbridgeError("CANCELLED", "The caller stopped reading.");
+
 /**
  * Yields the worker's batches, the first with content (or the end) in it; what came before is put in front of it, so that nothing is told of
  * an attempt that may still move on. Throws a DrawbridgeError that carries the outcome; after the caller left it ends with `finished` instead.
@@ -67,10 +70,9 @@ export async function* runAttempt(options: AttemptOptions): AsyncGenerator<Promp
     if (!left) throw withOutcome(error, progress.outcome);
     yield cancelledEnd(progress.outcome);
   } finally {
-    call.abort();
+    call.abort(attemptOver);
     // A consumer that stops reading has left, whatever the worker says later.
-    const gone = new DrawbridgeError("CANCELLED", "The caller stopped reading.");
-    await reportOnce(progress.outcome ?? observedOutcome(lease, progress, gone, true, clock.now()));
+    await reportOnce(progress.outcome ?? observedOutcome(lease, progress, attemptOver, true, clock.now()));
   }
 }
 

@@ -88,7 +88,9 @@ export function openExchange(request: ExchangeRequest, listener: ExchangeListene
       if (opened.rstCode) failed(undefined);
       else guarded(() => finish() && listener.onEnd());
     });
-    opened.on("close", () => failed(broken()));
+    opened.on("close", () => {
+      if (!over) failed(broken());
+    });
     if (paused) opened.pause();
     opened.end(request.body);
   };
