@@ -4,7 +4,7 @@ import type { AcquireRequest } from "#gen/drawbridge/v1/scheduler_service";
 import type { Clock } from "../../kit/clock.ts";
 import { asDrawbridgeError, type DrawbridgeError } from "../../kit/errors.ts";
 import type { ClaimRefusal } from "../claim.ts";
-import type { Candidate } from "../fleet/candidate.ts";
+import { type Candidate, loadOf } from "../fleet/candidate.ts";
 import type { Ranked } from "../fleet/model-index.ts";
 import type { View } from "../fleet/view.ts";
 import type { Hope } from "../prospect.ts";
@@ -116,8 +116,9 @@ function newDecision(request: AcquireRequest, at: number): Decision {
   };
 }
 
-/** The candidate goes on changing. */
+/** The candidate as it is now; itself goes on changing. */
 function copyOf(ranked: Ranked): Ranked {
   const { candidate } = ranked;
-  return { ...ranked, candidate: { ...candidate, account: { ...candidate.account } } };
+  const load = { known: loadOf(candidate), own: new Map<string, number>(), pending: 0 };
+  return { ...ranked, candidate: { ...candidate, ...load, account: { ...candidate.account } } };
 }
