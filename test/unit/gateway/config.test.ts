@@ -148,6 +148,7 @@ describe("tiers with more", () => {
 describe("the gateway's section", () => {
   it("has the documented defaults", () => {
     expect(gatewaySettings.parse(undefined)).toEqual({
+      processes: 1,
       body_limit: 8 << 20,
       header_limit: 32 << 10,
       first_content_wait: 10_000,
