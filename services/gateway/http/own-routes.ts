@@ -111,6 +111,7 @@ async function redeem(request: FastifyRequest, options: OwnRouteOptions) {
 }
 
 const microsInDollar = 1_000_000;
+const microsInCent = 10_000;
 
 /**
  * What may be spent in all and what was, of the key where it has a budget of its own, else of its user. Tools show hard_limit_usd − total_usage / 100
@@ -142,5 +143,5 @@ async function subscription(request: FastifyRequest, options: OwnRouteOptions) {
 async function billedUsage(request: FastifyRequest, options: OwnRouteOptions) {
   const { used } = await account(request, options);
   // In cents, whatever dates were asked for: the balance is what tools make of it.
-  return { object: "list", total_usage: (used / microsInDollar) * 100 };
+  return { object: "list", total_usage: used / microsInCent };
 }
