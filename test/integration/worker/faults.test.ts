@@ -1,3 +1,6 @@
+import { mkdtemp, rm } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { Role, StopReason } from "#gen/drawbridge/v1/prompt";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
@@ -121,7 +124,45 @@ describe("an agent that fails during a prompt", () => {
   });
 });
 
+describe("an agent that reads nothing more", () => {
+  it.each([
+    ["short", 10],
+    ["longer than its pipe", 1_000_000],
+  ])("fails a prompt that is %s in time, and is ended", async (_, size) => {
+    await using worker = await startWorker({
+      agentArguments: ["--deaf"],
+      settings: { first_token_timeout: "300ms", cancel_grace: "100ms", process_idle_timeout: "100ms" },
+    });
+    const { error } = await worker.prompt({ do: "answer", text: "x".repeat(size) });
+    expect(error?.reason).toBe("DEADLINE_EXCEEDED");
+    await until("one process is left", async () => (await worker.processes()).length === 1);
+  });
+});
+
+describe("an agent that asks for what nobody serves", () => {
+  it("is refused, however much it asks", async () => {
+    await using worker = await startWorker();
+    expect((await worker.prompt({ do: "ask", chunks: 2_000 })).text).toBe("2000 refused");
+  });
+});
+
 describe("a prompt that is cancelled", () => {
+  it("is cancelled also where the agent calls that an error", async () => {
+    await using worker = await startWorker();
+    const attemptId = "att_cancel_error";
+    const { error, stopReason } = await worker.prompt(
+      { do: "hang", chunks: 1, cancel_error: "Internal error: nothing to cancel" },
+      {
+        attemptId,
+        async onEvents(batch) {
+          if (batch.some(({ event }) => event.case === "text")) await worker.calls.cancelPrompt({ attemptId });
+        },
+      },
+    );
+    expect(error?.reason).toBeUndefined();
+    expect(stopReason).toBe(StopReason.CANCELLED);
+  });
+
   it("ends with finished and what was produced", async () => {
     await using worker = await startWorker();
     const attemptId = "att_cancel";
@@ -250,6 +291,12 @@ describe("an agent that cannot be started", () => {
       { agentArguments: ["--start-delay-ms", "60000"], settings: { initialize_timeout: "150ms" } },
       "DEADLINE_EXCEEDED",
     ],
+    [
+      "is too slow with a session",
+      { agentArguments: ["--session-delay-ms", "60000"], settings: { session_timeout: "150ms" } },
+      "DEADLINE_EXCEEDED",
+    ],
+    ["speaks another version", { agentArguments: ["--protocol", "2"] }, "AGENT_PROTOCOL"],
   ])("because it %s makes the pool unhealthy and fails its prompts", async (_, options, reason) => {
     await using worker = await startWorker(options);
     await until("the pool is unhealthy", async () => (await worker.pool()).health === Health.UNHEALTHY);
@@ -264,6 +311,22 @@ describe("an agent that cannot be started", () => {
     const { error, outcome } = await worker.prompt({ do: "answer" });
     expect(error?.reason).toBe("AGENT_CRASHED");
     expect(outcome).toMatchObject({ end: End.FAILED_BEFORE_CONTENT, content: false });
+  });
+
+  it.each(["initialize", "session"])(
+    "at %s just once goes unnoticed: another process takes the prompt",
+    async (place) => {
+      const folder = await mkdtemp(join(tmpdir(), "drawbridge-once-"));
+      const agentArguments = ["--crash", place, "--once", join(folder, "crashed")];
+      await using worker = await startWorker({ agentArguments });
+      expect((await worker.prompt({ do: "answer" })).error?.reason).toBeUndefined();
+      await rm(folder, { recursive: true });
+    },
+  );
+
+  it("is used although it lists ways to log in", async () => {
+    await using worker = await startWorker({ agentArguments: ["--login-methods"] });
+    expect((await worker.prompt({ do: "answer" })).error?.reason).toBeUndefined();
   });
 
   it("is waited for when it is only slow", async () => {

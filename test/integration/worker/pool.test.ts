@@ -91,6 +91,21 @@ describe("a pool", () => {
     await until("the others are gone", async () => (await worker.processes()).length === 1);
   });
 
+  it.skipIf(process.platform !== "linux")("replaces a process that has grown", async () => {
+    await using worker = await startWorker({
+      settings: { process_memory_max: "180MiB", process_memory_interval: "10ms" },
+    });
+    const tagOf = async () => {
+      const { text } = await worker.prompt({ do: "environment" });
+      return (JSON.parse(text) as { env: Record<string, string> }).env["DRAWBRIDGE_AGENT"];
+    };
+    const first = await tagOf();
+    expect(await tagOf()).toBe(first);
+    await worker.prompt({ do: "grow", bytes: 200_000_000 });
+    await until("another process has taken its place", async () => (await tagOf()) !== first);
+    await until("it is gone", async () => (await worker.processes()).length === 1);
+  });
+
   it("ends processes that have nothing to do", async () => {
     await using worker = await startWorker({ slots: 3, settings: { process_idle_timeout: "100ms" } });
     await Promise.all(Array.from({ length: 3 }, () => worker.prompt({ do: "answer", delay_ms: 600 })));

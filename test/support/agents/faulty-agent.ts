@@ -27,9 +27,12 @@
 //                   "instructions"          answers with the system prompt that the session was given, as JSON
 //                   "tools"                 answers with the list of the MCP server's tools, as JSON
 //                   "stderr"                writes `message` to standard error, then an answer
-//                   "late"                  an answer, then more updates for the session after it
+//                   "late"                  an answer, then the same answer again and more updates for the session
+//                   "ask"                   sends `chunks` requests that nobody serves, then answers with how many were refused
+//                   "grow"                  takes `bytes` of memory and keeps them, then an answer
 //                   "forget"                forgets the session: "Session not found", this time and, with `always`, every time
 //                   "hold_stdout"           starts a grandchild that holds standard output, then exits with `code`
+//   cancel_error  a cancel is answered with this error's message instead of the stop reason
 //   chunks        how many (default 3 for "answer", 0 for faults)
 //   size          characters of a chunk (default 8), or `text`: the chunk itself
 //   pause_ms      between chunks (default 0)
@@ -41,9 +44,21 @@
 //   meta          the answer's _meta
 //   credits       sent as _kiro.dev/metadata after the answer
 //
-// Command line: --start-delay-ms N (before answering initialize), --crash initialize|session, --fail-session CODE MESSAGE,
-// --notify METHOD (a vendor's notification before each session), --no-close (session/close is not advertised), --no-mcp (no MCP over HTTP), --system-prompt append|override (taken apart from the prompt), --no-list (never asks which tools there are), --stderr TEXT (at the start), --models a,b (offered as a config option), --override FILE (an instruction in place
-// of the prompt's, while the file is there), --journal FILE (a line with the time for each prompt).
+// Command line:
+//   --start-delay-ms N, --session-delay-ms N    before answering initialize, or session/new
+//   --crash initialize|session                  with --once FILE: only where there is no such file yet
+//   --fail-session CODE MESSAGE                 instead of a session
+//   --protocol N                                the version that it speaks
+//   --login-methods                             lists some, though none is needed
+//   --deaf                                      once a session is open, standard input is not read any more
+//   --notify METHOD                             a vendor's notification before each session
+//   --no-close, --no-mcp                        session/close, or MCP over HTTP, is not advertised
+//   --no-list                                   never asks which tools there are
+//   --system-prompt append|override             taken apart from the prompt
+//   --models a,b                                offered as a config option
+//   --stderr TEXT                               at the start
+//   --override FILE                             an instruction in place of the prompt's, while the file is there
+//   --journal FILE                              a line with the time for each prompt
 import { spawn } from "node:child_process";
 import { appendFileSync, existsSync, readdirSync, readFileSync, rmSync, writeFileSync } from "node:fs";
 import { join } from "node:path";
@@ -68,6 +83,7 @@ interface Instruction {
   readonly data?: unknown;
   readonly bytes?: number;
   readonly always?: boolean;
+  readonly cancel_error?: string;
   readonly folder?: string;
   readonly outside?: string;
   readonly calls?: readonly { readonly name: string; readonly arguments?: unknown }[];
@@ -81,6 +97,7 @@ interface Incoming {
   readonly method?: string;
   readonly params?: Record<string, unknown>;
   readonly result?: unknown;
+  readonly error?: unknown;
 }
 
 const args = process.argv.slice(2);
@@ -116,6 +133,9 @@ const permissions = new Map<number, (result: unknown) => void>();
 let sessionCount = 0;
 let requestCount = 1_000;
 let forgotten = false;
+/** What to do with the refusal of a request. */
+const refusals = new Map<number, (error: unknown) => void>();
+const ballast: Buffer[] = [];
 let model = option("models")?.split(",")[0];
 
 function writeRaw(text: string | Uint8Array): Promise<void> {
@@ -317,6 +337,21 @@ const actions: Record<string, (turn: Turn) => Promise<void>> = {
   async environment(turn) {
     await chunk(turn.sessionId, JSON.stringify({ env: process.env, cwd: process.cwd(), model }));
   },
+  async ask(turn) {
+    const answers = Array.from({ length: turn.instruction.chunks ?? 1 }, async () => {
+      const id = requestCount++;
+      const refused = new Promise<unknown>((resolve) => refusals.set(id, resolve));
+      await send({ id, method: "fs/read_text_file", params: { sessionId: turn.sessionId, path: "/etc/passwd" } });
+      return await refused;
+    });
+    const errors = await Promise.all(answers);
+    const count = errors.filter((error) => (error as { code?: number } | undefined)?.code === -32601).length;
+    await chunk(turn.sessionId, `${count} refused`);
+  },
+  async grow(turn) {
+    ballast.push(Buffer.alloc(turn.instruction.bytes ?? 50_000_000, 1));
+    await say(turn, 3);
+  },
   async look({ sessionId, instruction }) {
     const { folder = "", outside = "" } = instruction;
     const places = {
@@ -369,6 +404,7 @@ async function prompt(params: Record<string, unknown>): Promise<Record<string, u
   const action = actions[instruction.do ?? "answer"];
   if (!action) throw new Failure(-32602, `unknown instruction "${instruction.do}"`);
   await action({ sessionId, instruction, text, signal: cancel.signal });
+  if (cancel.signal.aborted && instruction.cancel_error) throw new Failure(-32603, instruction.cancel_error);
   if (cancel.signal.aborted) return { stopReason: "cancelled" };
   if (instruction.do === "late") {
     setTimeout(() => {
@@ -402,9 +438,18 @@ function configOptions(): Record<string, unknown> {
   };
 }
 
+function crashesAt(place: string): boolean {
+  if (option("crash") !== place) return false;
+  const once = option("once");
+  if (once === undefined) return true;
+  if (existsSync(once)) return false;
+  writeFileSync(once, "");
+  return true;
+}
+
 const methods: Record<string, (params: Record<string, unknown>) => Promise<Record<string, unknown>>> = {
   async initialize() {
-    if (option("crash") === "initialize") process.exit(3);
+    if (crashesAt("initialize")) process.exit(3);
     await delay(Number(option("start-delay-ms") ?? 0));
     const systemPrompt = option("system-prompt");
     const sessionCapabilities = {
@@ -412,16 +457,23 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
       ...(systemPrompt ? { systemPrompt: systemPrompt === "override" ? { mode: { override: {} } } : {} } : {}),
     };
     const mcpCapabilities = { http: !args.includes("--no-mcp") };
-    return { protocolVersion: 1, agentCapabilities: { sessionCapabilities, mcpCapabilities }, authMethods: [] };
+    const authMethods = args.includes("--login-methods") ? [{ id: "browser", name: "Log in with a browser" }] : [];
+    const agentCapabilities = { sessionCapabilities, mcpCapabilities };
+    return { protocolVersion: Number(option("protocol") ?? 1), agentCapabilities, authMethods };
   },
   async "session/new"(params) {
-    if (option("crash") === "session") process.exit(4);
+    if (crashesAt("session")) process.exit(4);
+    await delay(Number(option("session-delay-ms") ?? 0));
     const notification = option("notify");
     if (notification !== undefined) await send({ method: notification, params: { fallbackAgent: "default" } });
     const code = option("fail-session");
     if (code !== undefined) throw new Failure(Number(code), args[args.indexOf("--fail-session") + 2] ?? "failed");
     const sessionId = `session-${++sessionCount}`;
     sessions.set(sessionId, () => {});
+    if (args.includes("--deaf")) {
+      process.stdin.pause();
+      setInterval(() => {}, 1_000);
+    }
     const [server] = (params["mcpServers"] ?? []) as { name: string; url: string }[];
     const tools = server ? createToolClient(server) : undefined;
     // As real agents do, after the answer.
@@ -447,14 +499,19 @@ const methods: Record<string, (params: Record<string, unknown>) => Promise<Recor
   "session/prompt": prompt,
 };
 
-async function serve({ id, method, params, result }: Incoming): Promise<void> {
-  if (method === undefined) return permissions.get(Number(id))?.(result);
+async function serve({ id, method, params, result, error: refusal }: Incoming): Promise<void> {
+  if (method === undefined) {
+    refusals.get(Number(id))?.(refusal);
+    return permissions.get(Number(id))?.(result);
+  }
   if (method === "session/cancel") return sessions.get(String(params?.["sessionId"]))?.();
   if (id === undefined) return;
   try {
     const handler = methods[method];
     if (!handler) throw new Failure(-32601, "Method not found");
-    await send({ id, result: await handler(params ?? {}) });
+    const answer = { id, result: await handler(params ?? {}) };
+    await send(answer);
+    if (method === "session/prompt" && textOf(params ?? {}).includes('"do":"late"')) await send(answer);
   } catch (error) {
     const { code, data, message } = error instanceof Failure ? error : new Failure(-32603, String(error));
     await send({ id, error: { code, message, ...(data === undefined ? {} : { data }) } });
