@@ -20,6 +20,8 @@ export interface Conversation {
   readonly key: string | undefined;
   /** Whether it goes on: a first turn goes where weights say. */
   readonly continues: boolean;
+  /** Whether it names a stored response, which only the channel that made it knows. */
+  readonly bound: boolean;
 }
 
 const placesMax = 20_000;
@@ -36,13 +38,14 @@ export function createAffinity(): Affinity {
 /** Names a conversation by its user, its model and how it began, or by what the client calls it. */
 export function conversationOf(userId: string, body: JsonObject): Conversation {
   const { model, messages, prompt_cache_key: named, previous_response_id: previous } = body;
-  if (typeof previous === "string") return { key: responseKey(userId, previous), continues: true };
-  if (typeof named === "string" && named !== "") return { key: digest([userId, model, named]), continues: true };
-  if (!Array.isArray(messages)) return { key: undefined, continues: false };
+  if (typeof previous === "string") return { key: responseKey(userId, previous), continues: true, bound: true };
+  if (typeof named === "string" && named !== "")
+    return { key: digest([userId, model, named]), continues: true, bound: false };
+  if (!Array.isArray(messages)) return { key: undefined, continues: false, bound: false };
   const roles = messages.map((message: unknown) => (message as { role?: unknown } | null)?.role);
   const firstUser = roles.indexOf("user");
   const opening = messages.slice(0, firstUser === -1 ? 1 : firstUser + 1);
-  return { key: digest([userId, model, opening]), continues: roles.includes("assistant") };
+  return { key: digest([userId, model, opening]), continues: roles.includes("assistant"), bound: false };
 }
 
 /** A stored response lives at the upstream that made it. */

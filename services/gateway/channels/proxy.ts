@@ -22,7 +22,7 @@ import type { ChannelDirectory, FleetChannel } from "./directory.ts";
 import type { ChannelRuntime } from "./runtime.ts";
 import { choose } from "./select.ts";
 import { type SharedAdmissions, shareAdmission } from "./shared-admission.ts";
-import type { ChannelRoute } from "./spec.ts";
+import { type ChannelRoute, fleetId } from "./spec.ts";
 import { tooLate, tryChannel } from "./try.ts";
 import type { Refusal } from "./upstream.ts";
 
@@ -134,7 +134,7 @@ async function overChannels(
       ...context,
       ...progress,
       deadline: deadline.signal,
-      place: affinity.find(conversation),
+      place: affinity.find(conversation) ?? placeOfUnknown(conversation),
       failure: undefined,
       refusal: undefined,
     });
@@ -146,6 +146,13 @@ async function overChannels(
     }
   }
 }
+
+/** A stored response that no upstream is known to have made is the fleet's, if anybody's. */
+function placeOfUnknown({ bound }: Conversation): Place | undefined {
+  return bound ? fleetPlace : undefined;
+}
+
+const fleetPlace: Place = { channelId: fleetId, keyName: "" };
 
 function checkLength({ input }: TokenBounds, inputTokensMax: number): void {
   if (input <= inputTokensMax) return;
@@ -163,14 +170,14 @@ function timeoutOf(header: string | string[] | undefined, longestMs: number): nu
 type Step = { readonly value: unknown } | undefined;
 
 async function tryAll(passage: Passage): Promise<unknown> {
-  const { options, channels, place, tried, triedKeys, deadline } = passage;
+  const { options, channels, place, conversation, tried, triedKeys, deadline } = passage;
   const { clock, random } = options;
   while (passage.tries < triesMax && !deadline.aborted) {
     const now = clock.now();
     const able = channels.filter(
       (each) => !tried.has(each.id) && (isUpstream(each) ? each.free(now, triedKeys) : !each.disabled),
     );
-    const channel = choose(able, { preferred: place?.channelId, random });
+    const channel = choose(able, { preferred: place?.channelId, bound: conversation.bound, random });
     if (!channel) break;
     const step = isUpstream(channel) ? await onUpstream(passage, channel) : await onFleet(passage);
     if (step) return step.value;
@@ -203,11 +210,13 @@ const fleetMovesOn: ReadonlySet<Reason> = new Set([
 ]);
 
 async function onFleet(passage: Passage): Promise<Step> {
-  const { proxied, shared, client, options, tried } = passage;
+  const { proxied, shared, client, options, tried, conversation } = passage;
   passage.tries += 1;
   tried.add(options.directory.fleet.id);
   try {
-    return { value: await proxied.fleet?.(shared) };
+    const value = await proxied.fleet?.(shared);
+    if (!conversation.bound) options.affinity.remember(conversation.key, fleetPlace);
+    return { value };
   } catch (error) {
     const failure = asDrawbridgeError(error);
     const movesOn = failure instanceof ParameterError || fleetMovesOn.has(failure.reason);
@@ -249,7 +258,7 @@ async function onUpstream(passage: Passage, channel: ChannelRuntime): Promise<St
     attempt,
   );
   if (outcome.done) {
-    affinity.remember(conversation.key, taken);
+    if (!conversation.bound) affinity.remember(conversation.key, taken);
     return { value: proxied.reply };
   }
   if (outcome.keyAtFault) triedKeys.add(`${channel.id} ${attempt.key.name}`);

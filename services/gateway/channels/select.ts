@@ -12,11 +12,18 @@ export interface Choosable {
 export interface Choice {
   /** What the conversation was with before. */
   readonly preferred: string | undefined;
+  /** Whether only that one can go on with it, so that priorities do not matter. */
+  readonly bound: boolean;
   readonly random: Random;
 }
 
 /** `candidates` are those that can take the request now. undefined: there is none. */
-export function choose<T extends Choosable>(candidates: readonly T[], { preferred, random }: Choice): T | undefined {
+export function choose<T extends Choosable>(
+  candidates: readonly T[],
+  { preferred, bound, random }: Choice,
+): T | undefined {
+  const home = candidates.find((each) => each.id === preferred);
+  if (home && bound) return home;
   const priority = Math.max(...candidates.map((each) => each.priority));
   const first = candidates.filter((each) => each.priority === priority);
   const known = first.find((each) => each.id === preferred);

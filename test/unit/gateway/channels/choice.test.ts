@@ -14,7 +14,7 @@ import { seededRandom } from "../../../support/seeded-random.ts";
 
 describe("choose", () => {
   const channel = (id: string, priority: number, weight: number) => ({ id, priority, weight });
-  const none = { preferred: undefined, random: () => 0 };
+  const none = { preferred: undefined, bound: false, random: () => 0 };
 
   test("nobody of nobody", () => {
     expect(choose([], none)).toBeUndefined();
@@ -29,7 +29,7 @@ describe("choose", () => {
     const counts: Record<string, number> = { a: 0, b: 0, c: 0 };
     const channels = [channel("a", 0, 6), channel("b", 0, 3), channel("c", 0, 0)];
     for (let index = 0; index < 20_000; index += 1) {
-      const { id } = choose(channels, { preferred: undefined, random }) ?? { id: "" };
+      const { id } = choose(channels, { preferred: undefined, bound: false, random }) ?? { id: "" };
       counts[id] = (counts[id] ?? 0) + 1;
     }
     expect((counts["a"] ?? 0) / 20_000).toBeCloseTo(0.6, 1);
@@ -37,11 +37,12 @@ describe("choose", () => {
     expect((counts["c"] ?? 0) / 20_000).toBeCloseTo(0.1, 1);
   });
 
-  test("the one that the conversation knows, but never a lower priority for its sake", () => {
+  test("the one that the conversation knows, but a lower priority only where it is bound to it", () => {
     const channels = [channel("a", 1, 1), channel("b", 1, 1), channel("c", 0, 1)];
     expect(choose(channels, { ...none, preferred: "b" })?.id).toBe("b");
     expect(choose(channels, { ...none, preferred: "c" })?.id).toBe("a");
     expect(choose(channels, { ...none, preferred: "gone" })?.id).toBe("a");
+    expect(choose(channels, { ...none, preferred: "c", bound: true })?.id).toBe("c");
   });
 });
 
@@ -51,16 +52,19 @@ describe("a conversation", () => {
   const of = (messages: object[], userId = "u") => conversationOf(userId, { model: "m", messages });
 
   test("is known by how it began, and goes on once it has an answer", () => {
-    expect(of(turn)).toEqual({ key: of([user("q1")]).key, continues: true });
+    expect(of(turn)).toEqual({ key: of([user("q1")]).key, continues: true, bound: false });
     expect(of([user("q1")]).continues).toBe(false);
     expect(of(turn).key).not.toBe(of([user("other"), ...turn.slice(1)]).key);
     expect(of(turn).key).not.toBe(of(turn, "somebody else").key);
   });
 
   test("is what the client calls it, or what the response before it was", () => {
-    expect(conversationOf("u", { model: "m", prompt_cache_key: "k" }).continues).toBe(true);
-    expect(conversationOf("u", { model: "m", previous_response_id: "r" }).continues).toBe(true);
-    expect(conversationOf("u", { model: "m", input: "x" })).toEqual({ key: undefined, continues: false });
+    expect(conversationOf("u", { model: "m", prompt_cache_key: "k" })).toMatchObject({ continues: true, bound: false });
+    expect(conversationOf("u", { model: "m", previous_response_id: "r" })).toMatchObject({
+      continues: true,
+      bound: true,
+    });
+    expect(conversationOf("u", { model: "m", input: "x" })).toEqual({ key: undefined, continues: false, bound: false });
   });
 });
 
