@@ -4,6 +4,7 @@ import type { FastifyInstance } from "fastify";
 import type { AccessService } from "#gen/drawbridge/v1/access_service";
 import type { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { createFleetClient } from "../client/client.ts";
+import { fleetClientSettings } from "../client/config.ts";
 import type { WorkerCalls } from "../client/fleet-client.ts";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
@@ -79,7 +80,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const clientAddress = createClientAddress(config.trusted_proxies);
   const models = createModels(scheduler, clock);
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
-  const fleet = createFleetClient({ scheduler, worker, clock, log });
+  const fleet = createFleetClient({ scheduler, worker, clock, log, settings: fleetClientSettings(config.retry) });
 
   const directory = resources.use(
     createDirectory({

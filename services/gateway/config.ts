@@ -13,6 +13,7 @@ import {
 } from "#gen/drawbridge/v1/access_service";
 import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
 import { Priority } from "#gen/drawbridge/v1/scheduler_service";
+import { retrySettings } from "../client/config.ts";
 import { byteSize, duration } from "../kit/settings.ts";
 import { isNetwork } from "./access/addresses.ts";
 
@@ -198,6 +199,8 @@ export const gatewaySettings = z
       .prefault({}),
     /** What a refused client is told to wait while the gateway stops or the fleet is busy. Default 1s. */
     retry_after: atLeast(1).prefault("1s"),
+    /** What is tried again on another account before the first content. */
+    retry: retrySettings.prefault({}),
     /** How often channels and the files of their keys are read again without a hint. Default 30s. */
     channel_refresh: atLeast(50).prefault("30s"),
   })

@@ -3,6 +3,7 @@ import type { Client, ServiceImpl } from "@connectrpc/connect";
 import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { createFleetClient } from "../client/client.ts";
+import { fleetClientSettings } from "../client/config.ts";
 import type { FleetClient, WorkerCalls } from "../client/fleet-client.ts";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
@@ -53,7 +54,7 @@ export function createSchedulerApp(dependencies: SchedulerDependencies): Schedul
   });
   let wanted = Promise.withResolvers<void>();
   const refresh = () => wanted.resolve();
-  const claims = { view, leases: state.leases, clock, config, refresh };
+  const claims = { view, leases: state.leases, breakers, clock, config, refresh };
   const rooms = resources.use(
     createWaitingRooms({
       ...claims,
@@ -77,7 +78,13 @@ export function createSchedulerApp(dependencies: SchedulerDependencies): Schedul
   const settling = { view, state, breakers, given, clock, log, config };
   const service = createHandlers({ ...claims, ...settling, decisions, rooms, fleet: () => fleet });
   const scheduler = localClient(SchedulerService, service);
-  const fleet: FleetClient = createFleetClient({ scheduler, worker, clock, log });
+  const fleet: FleetClient = createFleetClient({
+    scheduler,
+    worker,
+    clock,
+    log,
+    settings: fleetClientSettings(config.retry),
+  });
 
   const feed = {
     view,

@@ -6,16 +6,18 @@ import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
 import type { BreakerClaim, LeaseRecord, LeaseResult, LeaseStore } from "../state/state.ts";
 import { admits, closedBreaker, takeProbe } from "./breaker/breaker.ts";
+import type { Breakers } from "./breaker/breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
 import { type AccountState, type Candidate, capacityOf } from "./fleet/candidate.ts";
 import type { View } from "./fleet/view.ts";
 
 export type ClaimRefusal = Extract<LeaseResult, { acquired: false }>["refused"];
-export type ClaimResult = { readonly lease: Lease } | { readonly refused: ClaimRefusal };
+export type ClaimResult = { readonly lease: Lease; readonly probe: boolean } | { readonly refused: ClaimRefusal };
 
 export interface ClaimOptions {
   readonly view: View;
   readonly leases: LeaseStore;
+  readonly breakers: Breakers;
   readonly clock: Clock;
   readonly config: SchedulerSettings;
   /** The view is behind: accounts are read again. */
@@ -51,7 +53,7 @@ export async function claim(
     open = result.open ?? candidate.known + 1;
     view.setCredits(account.id, Number(result.credits.available));
     if (result.breaker) view.setBreaker(result.breaker);
-    return { lease: leaseMessage(result.lease, candidate) };
+    return { lease: leaseMessage(result.lease, candidate), probe: result.breaker !== undefined };
   } finally {
     view.endClaim(candidate, request.attemptId, open);
   }

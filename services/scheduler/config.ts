@@ -1,5 +1,6 @@
 // The scheduler's settings. Durations are written like "60s" and read as milliseconds.
 import { z } from "zod";
+import { retrySettings } from "../client/config.ts";
 import { duration } from "../kit/settings.ts";
 
 const breakerSettings = z.strictObject({
@@ -81,6 +82,8 @@ export const schedulerSettings = z
     /** Candidates that are remembered of a decision, the best ones. Default 32. */
     decision_candidates: z.int().min(0).max(10_000).default(32),
     queue: queueSettings.prefault({}),
+    /** Retries of Dispatch; those of the gateway's requests are its own. */
+    retry: retrySettings.prefault({}),
     breaker: breakerSettings.prefault({}),
   })
   .prefault({});

@@ -8,6 +8,8 @@ export interface GivenLease {
   readonly lease: Lease;
   readonly model: string;
   readonly candidate: Candidate;
+  /** It took a probe of the account's breaker. */
+  readonly probe: boolean;
 }
 
 export interface GivenLeases {

@@ -33,7 +33,7 @@ export async function place(
     const result = await claim(options, candidate, request);
     if ("lease" in result) {
       record.taken(candidate);
-      return { lease: result.lease, model: request.model, candidate };
+      return { lease: result.lease, model: request.model, candidate, probe: result.probe };
     }
     record.refused(candidate, result.refused);
     // A breaker that changed may still let the call pass: its present state is known now.
@@ -44,11 +44,14 @@ export async function place(
 }
 
 /** A lease was won for somebody who had left meanwhile: nothing was done with it. */
-export async function giveBack({ view, leases, clock }: ClaimOptions, { lease, candidate }: GivenLease): Promise<void> {
+export async function giveBack(options: ClaimOptions, { lease, candidate, probe }: GivenLease): Promise<void> {
+  const { view, leases, breakers, clock } = options;
   const { attemptId, requestId, accountId, workerId } = lease;
   view.endLease(candidate, attemptId);
   const now = clock.now();
-  const outcome = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
-  const { credits } = await leases.settle(create(OutcomeSchema, outcome), now);
+  const ended = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
+  const outcome = create(OutcomeSchema, ended);
+  const { credits } = await leases.settle(outcome, now);
   if (credits) view.setCredits(accountId, Number(credits.available));
+  await breakers.record(outcome, probe);
 }

@@ -31,7 +31,9 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
   const { settled, credits } = await state.leases.settle(outcome, clock.now());
   if (credits) view.setCredits(accountId, Number(credits.available));
   // A breaker that cannot be written must not keep a lease from being settled.
-  await breakers.record(outcome).catch((error: unknown) => log.warn({ err: error, accountId }, "breaker not written"));
+  await breakers
+    .record(outcome, lease?.probe === true)
+    .catch((error: unknown) => log.warn({ err: error, accountId }, "breaker not written"));
   // Only now is its place free in the store too.
   if (lease) view.endLease(lease.candidate, outcome.attemptId);
   return settled;

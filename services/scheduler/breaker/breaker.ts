@@ -101,6 +101,15 @@ export function takeProbe(breaker: Breaker, now: number, policy: BreakerPolicy):
   return next;
 }
 
+/** The breaker after a probe came to nothing: it may be given out again. undefined: it stays, since it is not for probes any more. */
+export function returnProbe(breaker: Breaker, policy: BreakerPolicy): Breaker | undefined {
+  if (breaker.state !== BreakerState.HALF_OPEN) return undefined;
+  if (breaker.probesLeft + breaker.probesSucceeded >= policy.probes) return undefined;
+  const next = clone(BreakerSchema, breaker);
+  next.probesLeft += 1;
+  return next;
+}
+
 export interface Transition {
   readonly breaker: Breaker;
   readonly sample: Sample;

@@ -6,13 +6,13 @@ import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
 import type { Random } from "../../kit/random.ts";
 import type { BreakerStore } from "../../state/state.ts";
-import { closedBreaker, sampleOf, slide, transition, type WindowEntry } from "./breaker.ts";
+import { closedBreaker, returnProbe, sampleOf, slide, transition, type WindowEntry } from "./breaker.ts";
 import type { BreakerPolicy } from "../config.ts";
 import type { View } from "../fleet/view.ts";
 
 export interface Breakers {
-  /** Learns how a call ended. */
-  record(outcome: Outcome): Promise<void>;
+  /** Learns how a call ended. `probe`: it was one. */
+  record(outcome: Outcome, probe: boolean): Promise<void>;
 }
 
 export interface BreakersOptions {
@@ -50,7 +50,7 @@ export function createBreakers({ store, view, clock, random, log, policy }: Brea
   };
 
   return {
-    async record(outcome) {
+    async record(outcome, probe) {
       const { accountId } = outcome;
       if (!view.account(accountId)) {
         // Deleted meanwhile: nothing is to be learned, nor kept.
@@ -58,7 +58,11 @@ export function createBreakers({ store, view, clock, random, log, policy }: Brea
         return;
       }
       const sample = sampleOf(outcome, policy.slow_call);
-      if (sample.kind === "neutral") return;
+      if (sample.kind === "neutral") {
+        // What says nothing of the account must not use its probes up either.
+        if (probe) await update(accountId, (breaker) => returnProbe(breaker, policy));
+        return;
+      }
       const now = clock.now();
       const entry = { at: now, failed: sample.kind === "failure", slow: sample.kind === "success" && sample.slow };
       const window = slide(windows.get(accountId) ?? [], entry, policy);

@@ -168,6 +168,7 @@ describe("the gateway's section", () => {
       request_timeout: 600_000,
       stall_timeout: 60_000,
       channel_refresh: 30_000,
+      retry: { attempts: 3, share: 0.2, burst: 10, per_second: 1 },
       default_output_tokens: 4_096,
       output_tokens_max: 128_000,
       input_tokens_max: 1_000_000,

@@ -1,12 +1,13 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
 import { describe, expect, test } from "vitest";
-import { type Breaker, BreakerState } from "#gen/drawbridge/v1/account";
+import { type Breaker, BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { End, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import {
   admits,
   closedBreaker,
+  returnProbe,
   reset,
   type Sample,
   sampleOf,
@@ -156,6 +157,20 @@ describe("half-open", () => {
   test("opens again, for longer, when one failed", () => {
     const next = step(takeProbe(opened(), later, policy), failure, [], later);
     expect(next).toMatchObject({ state: BreakerState.OPEN, openings: 2, reason: "a probe failed" });
+  });
+
+  test("a probe that came to nothing is given out again, and never more than there are", () => {
+    let breaker = opened();
+    for (let probe = 0; probe < policy.probes; probe += 1) breaker = takeProbe(breaker, later, policy);
+    const again = returnProbe(breaker, policy);
+    expect(again && admits(again, later)).toBe("probe");
+    const full = create(BreakerSchema, {
+      state: BreakerState.HALF_OPEN,
+      probesLeft: 1,
+      probesSucceeded: policy.probes - 1,
+    });
+    expect(returnProbe(full, policy)).toBeUndefined();
+    expect(returnProbe(opened(), policy)).toBeUndefined();
   });
 
   test("a client that cancels a probe decides nothing", () => {
