@@ -1,12 +1,5 @@
 // One agent that is ready for prompts: its process, its connection, and its sessions.
-import {
-  type ContentBlock,
-  type InitializeResponse,
-  type McpServer,
-  methods,
-  PROTOCOL_VERSION,
-  RequestError,
-} from "@agentclientprotocol/sdk/unstable";
+import { type ContentBlock, type InitializeResponse, type McpServer, methods } from "@agentclientprotocol/sdk/unstable";
 import { mkdir, rm, rmdir } from "node:fs/promises";
 import { join } from "node:path";
 import type { Clock } from "../../kit/clock.ts";
@@ -16,9 +9,10 @@ import { type AgentProcess, startAgentProcess } from "../process/agent-process.t
 import type { WorkerSettings } from "../config.ts";
 import { settlesWithin, within } from "./deadline.ts";
 import type { Frame } from "./framing.ts";
-import { agentError, classifyFailure, quote } from "../profiles/errors.ts";
 import type { AgentProfile } from "../profiles/profile.ts";
 import type { Reaper } from "../process/reaper.ts";
+import { asAgentError, complaintOf, crash, late, withComplaints } from "./agent-errors.ts";
+import { shakeHands } from "./handshake.ts";
 import { enterMode } from "./session-mode.ts";
 import { chooseModel, confirmModel } from "./session-model.ts";
 
@@ -145,8 +139,7 @@ export async function startAgent(options: AgentOptions): Promise<Agent> {
   if (options.signal.aborted) void stop();
 
   try {
-    const greeting = await initialize(options, process, connection);
-    await authenticate(options, process, connection, greeting);
+    const greeting = await shakeHands(options, process, connection);
     const listen = (listener: () => void) => void (onOversize = listener);
     const hasCrashed = () => crashed;
     return createAgent(options, { process, connection, greeting, ended: ended.signal, hasCrashed, end, stop, listen });
@@ -207,8 +200,15 @@ function createAgent(options: AgentOptions, parts: Parts): Agent {
     await chooseModel(connection, session.id, session.opened, model, profile.modelRequired === true);
     session.model = model;
   };
-  /** Opens a session in time. Any failure ends the agent. */
-  const open = async (model: string, begin: SessionOptions): Promise<AgentSession> => {
+  let opening: Promise<unknown> = Promise.resolve();
+  /** One at a time: there are agents that crash when two are opened at once. */
+  const open = (model: string, begin: SessionOptions): Promise<AgentSession> => {
+    const opened = opening.then(() => openInTime(model, begin));
+    opening = opened.catch(() => {});
+    return opened;
+  };
+  /** Any failure ends the agent. */
+  const openInTime = async (model: string, begin: SessionOptions): Promise<AgentSession> => {
     const mark = process.stderrPosition;
     try {
       return await within(
@@ -269,93 +269,4 @@ function systemPromptModeOf(capabilities: unknown): "override" | "append" | unde
 /** Nearly always it is empty, and then one system call is enough. */
 async function removeFolder(folder: string): Promise<void> {
   await rmdir(folder).catch(() => rm(folder, { recursive: true, force: true, maxRetries: 3 }));
-}
-
-async function initialize(
-  options: AgentOptions,
-  process: AgentProcess,
-  connection: AcpConnection,
-): Promise<InitializeResponse> {
-  const { config, clock, version } = options;
-  const answer = connection.request(methods.agent.initialize, {
-    protocolVersion: PROTOCOL_VERSION,
-    clientCapabilities: { fs: { readTextFile: false, writeTextFile: false }, terminal: false },
-    clientInfo: { name: "drawbridge", version },
-  });
-  const greeting = await within(withComplaints(answer, process, options), config.initialize_timeout, clock, () =>
-    late("start", config.initialize_timeout),
-  );
-  if (greeting.protocolVersion === PROTOCOL_VERSION) return greeting;
-  throw new DrawbridgeError(
-    "AGENT_PROTOCOL",
-    `The agent speaks version ${String(greeting.protocolVersion)} of the Agent Client Protocol; version ${PROTOCOL_VERSION} is needed.`,
-  );
-}
-
-/** Only where the profile says so: some agents list their methods though they are logged in. */
-async function authenticate(
-  options: AgentOptions,
-  process: AgentProcess,
-  connection: AcpConnection,
-  greeting: InitializeResponse,
-): Promise<void> {
-  const { config, clock, profile, environment } = options;
-  const offered = (greeting.authMethods ?? []).map(({ id }) => id);
-  const methodId = profile.authenticate?.(offered, environment);
-  if (methodId === undefined) return;
-  const answer = connection.request(methods.agent.authenticate, { methodId });
-  await within(withComplaints(answer, process, options), config.initialize_timeout, clock, () =>
-    late("authenticate", config.initialize_timeout),
-  );
-}
-
-/** Some agents that are not logged in say so and then wait for ever, so what they complain of ends the wait. */
-async function withComplaints<T>(work: Promise<T>, process: AgentProcess, options: AgentOptions): Promise<T> {
-  const mark = process.stderrPosition;
-  const { promise: complained, reject } = Promise.withResolvers<never>();
-  process.onStderr(() => {
-    const error = complaintOf(process, options, mark);
-    if (error?.reason === "AGENT_UNAUTHENTICATED") reject(error);
-  });
-  try {
-    return await Promise.race([work, complained]);
-  } finally {
-    process.onStderr(() => {});
-  }
-}
-
-function complaintOf(process: AgentProcess, options: AgentOptions, mark: number): DrawbridgeError | undefined {
-  const text = process.stderr(mark);
-  if (!classifyFailure({ text }, options.profile.errors)) return undefined;
-  return agentError({ text }, options.profile.errors, options.secrets);
-}
-
-function crash(how: string, process: AgentProcess, options: AgentOptions): DrawbridgeError {
-  const text = process.stderr();
-  const reason = classifyFailure({ text }, options.profile.errors);
-  if (reason === "AGENT_UNAUTHENTICATED") return agentError({ text }, options.profile.errors, options.secrets);
-  const said = quote(text.slice(-1_000), options.secrets);
-  return new DrawbridgeError("AGENT_CRASHED", `The agent process ${how}${said ? `. It said: ${said}` : "."}`);
-}
-
-function asAgentError(error: unknown, process: AgentProcess, options: AgentOptions, since: number): DrawbridgeError {
-  if (error instanceof DrawbridgeError) return error;
-  if (!(error instanceof RequestError)) {
-    const text = error instanceof Error ? error.message : String(error);
-    return new DrawbridgeError(
-      "AGENT_PROTOCOL",
-      `The agent's answer cannot be understood: ${quote(text, options.secrets)}`,
-      { cause: error },
-    );
-  }
-  const data = error.data === undefined ? "" : typeof error.data === "string" ? error.data : JSON.stringify(error.data);
-  const failure = { code: error.code, text: `${error.message} ${data}`.trim() };
-  if (classifyFailure(failure, options.profile.errors)) {
-    return agentError(failure, options.profile.errors, options.secrets, error);
-  }
-  return complaintOf(process, options, since) ?? agentError(failure, options.profile.errors, options.secrets, error);
-}
-
-function late(what: string, ms: number): DrawbridgeError {
-  return new DrawbridgeError("DEADLINE_EXCEEDED", `The agent took longer than ${ms / 1_000} s to ${what}.`);
 }
