@@ -198,3 +198,61 @@ describe("a command without the right", () => {
     expect(errors).toContain("127.0.0.1:9");
   });
 });
+
+describe("access", () => {
+  it("a user changes, a key is rotated and limited, and both can be ended", async () => {
+    await system.cli("user", "create", "--id", "rita", "--quota", "1", "--budget", "0.5", "--per", "day");
+    const { output } = await system.command("user", "get", "rita");
+    expect(output).toContain("$0.50 a day");
+    await system.cli("user", "update", "rita", "--tier", "half", "--disable");
+    const { id, key } = await system.cli<{ id: string; key: string }>("key", "create", "--user", "rita", "--rpm", "9");
+    expect((await system.request("/v1/models", { apiKey: key })).status).toBe(403);
+    await system.cli("user", "update", "rita", "--enable");
+    const rotated = await system.cli<{ id: string; key: string }>("key", "rotate", id, "--grace", "1h");
+    expect(rotated.id).toBe(id);
+    for (const secret of [key, rotated.key]) {
+      await until("the key opens", async () => (await system.request("/v1/models", { apiKey: secret })).status === 200);
+    }
+    const words = ["key", "update", id, "--concurrency", "2", "--budget", "0.25", "--per", "month"];
+    expect(await system.cli(...words)).toMatchObject({
+      rpm: 9,
+      tpm: null,
+      concurrency: 2,
+      budget: 250_000,
+      window: "month",
+    });
+    expect(await system.cli("key", "update", id, "--rpm", "none")).toMatchObject({ rpm: null, concurrency: 2 });
+    expect(await system.cli("user", "delete", "rita")).toEqual({ id: "rita", deleted: true });
+    await until(
+      "the key is ended",
+      async () => (await system.request("/v1/models", { apiKey: rotated.key })).status === 401,
+    );
+  });
+
+  it("codes are made and redeemed, and admin keys do what their role may", async () => {
+    await system.cli("user", "create", "--id", "sam", "--quota", "0");
+    const [code] = await system.cli<{ code: string }[]>("code", "create", "--worth", "0.75", "--name", "batch");
+    expect(await system.cli("code", "redeem", code?.code ?? "", "--user", "sam")).toMatchObject({ available: 750_000 });
+    expect((await system.command("code", "redeem", code?.code ?? "", "--user", "sam")).errors).toMatch(/used before/);
+    expect(await system.cli("code", "list")).toMatchObject([{ name: "batch", amount: 750_000, redeemed_by: "sam" }]);
+    const reader = await system.cli<{ id: string; key: string }>("admin-key", "create", "--role", "read-only");
+    const asReader = (words: string[]) =>
+      runCommand(words, system.folder, { DRAWBRIDGE_URL: system.url, DRAWBRIDGE_ADMIN_KEY: reader.key });
+    expect((await asReader(["user", "get", "sam"])).code).toBe(0);
+    expect((await asReader(["user", "grant", "sam", "1"])).errors).toMatch(/role read-only; the call wants admin/);
+    const [first] = await system.cli<{ id: string; role: string }[]>("admin-key", "list");
+    expect((await system.command("admin-key", "revoke", first?.id ?? "")).errors).toMatch(/last admin key/);
+  });
+
+  it("the ledger is exported as CSV and JSON lines", async () => {
+    const openai = system.openai();
+    await openai.chat.completions.create({ model, messages: ask({ do: "answer", chunks: 2 }) });
+    const csv = await until("it is settled", async () => {
+      const { output } = await system.command("usage", "--user", "default", "--format", "csv");
+      return output.trimEnd().split("\r\n").length > 1 && output;
+    });
+    expect(csv).toMatch(/^request_id,user,key,model,/);
+    const { output } = await system.command("usage", "--user", "default", "--format", "jsonl", "--limit", "1");
+    expect(JSON.parse(output)).toMatchObject({ user: "default", model });
+  });
+});

@@ -49,9 +49,17 @@ export async function settleTry(run: Run, { channel }: Try, ending: Ending): Pro
   exchange.entry = await admission.settle(exchange.outcome);
 }
 
+const channelPrefix = "channel:";
+
 /** How requests that a channel answered stand in the ledger. */
 export function channelAccount(channelId: string): string {
-  return `channel:${channelId}`;
+  return `${channelPrefix}${channelId}`;
+}
+
+/** The channel of what stands in the ledger as its account; undefined: nobody answered. */
+export function channelOf(accountId: string | undefined): string | undefined {
+  if (!accountId) return undefined;
+  return accountId.startsWith(channelPrefix) ? accountId.slice(channelPrefix.length) : "fleet";
 }
 
 function outcomeOf({ exchange }: Run, channelId: string, ending: Ending, now: number): Outcome {

@@ -6,6 +6,7 @@ import type { Log } from "../../kit/log.ts";
 import { newId } from "../../kit/random.ts";
 import type { LimitStatus } from "../../state/state.ts";
 import type { Caller } from "../access/authenticate.ts";
+import { channelOf } from "../channels/run.ts";
 import { type RequestEnd, requestEnded, requestStarted } from "./telemetry.ts";
 
 export interface Exchange {
@@ -77,7 +78,8 @@ function tell(exchange: Exchange, route: string, status: number, clock: Clock, l
     costMicros: Number(entry?.costMicros ?? 0n),
   };
   requestEnded.publish(message);
-  const who = { user: caller?.userId, key_id: caller?.key.id, account: outcome?.accountId };
+  const account = entry?.accountId ?? outcome?.accountId;
+  const who = { user: caller?.userId, key_id: caller?.key.id, account, channel: channelOf(account) };
   log.info({ request_id: exchange.requestId, ...who, ...message }, "request");
 }
 

@@ -1,6 +1,8 @@
 // What users see of themselves, what they redeem, what admins of each role may do and export.
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { AdminRole, BudgetWindow } from "#gen/drawbridge/v1/access_service";
+import { createLog } from "../../../services/kit/log.ts";
+import { until } from "../../support/until.ts";
 import { admission, settlement, usageOf } from "../../conformance/state/given.ts";
 import { adminKey, adminOf, type GatewayUnderTest, givenUser, model, startGatewayUnderTest } from "./harness.ts";
 
@@ -215,5 +217,51 @@ describe("the export", () => {
     expect((await gateway.request("/admin/usage?format=xml", { apiKey: adminKey })).status).toBe(400);
     expect((await gateway.request("/admin/usage")).status).toBe(403);
     expect((await gateway.request("/admin/usage", { apiKey: null })).status).toBe(401);
+  });
+});
+
+describe("the log", () => {
+  it("has one line for each request, with who, what, how long and how much, and without prompt and key", async () => {
+    const lines: string[] = [];
+    const log = createLog({
+      name: "test",
+      level: "debug",
+      destination: { write: (line: string) => void lines.push(line) },
+    });
+    await using logged = await startGatewayUnderTest({ log });
+    const key = await givenUser(logged, "ada");
+    const messages = [{ role: "user", content: "a word that nobody else says" }];
+    const answer = await logged.request("/v1/chat/completions", { apiKey: key, body: { model, messages } });
+    await answer.text();
+    await logged.request("/v1/chat/completions?key=sk-in-the-address", {
+      apiKey: "sk-wrong-key",
+      body: { model, messages },
+    });
+    const requests = await until("both are logged", () => {
+      const found = lines
+        .map((line) => JSON.parse(line) as Record<string, unknown>)
+        .filter(({ msg }) => msg === "request");
+      return found.length === 2 && found;
+    });
+    expect(requests[0]).toMatchObject({
+      request_id: answer.headers.get("x-request-id"),
+      user: "ada",
+      key_id: expect.stringMatching(/^key_/) as string,
+      account: "a-1",
+      channel: "fleet",
+      route: "/v1/chat/completions",
+      status: 200,
+      model,
+      end: "finished",
+      inputTokens: 10,
+      outputTokens: 5,
+      costMicros: 510,
+      durationMs: expect.any(Number) as number,
+      firstContentMs: expect.any(Number) as number,
+    });
+    expect(requests[1]).toMatchObject({ status: 401 });
+    for (const secret of [key, "sk-wrong-key", "sk-in-the-address", "nobody else says"]) {
+      expect(lines.join("")).not.toContain(secret);
+    }
   });
 });
