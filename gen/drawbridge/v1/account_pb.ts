@@ -33,7 +33,7 @@ export type AccountSpec = Message<"drawbridge.v1.AccountSpec"> & {
   id: string;
 
   /**
-   * The agent profile that runs it: a built-in one (kiro, demo), or one of the configuration's `agents`.
+   * The agent profile that runs it: a built-in one (kiro, codex, demo and others), or one of the configuration's `agents`.
    *
    * @generated from field: string agent = 2;
    */
