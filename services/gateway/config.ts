@@ -17,7 +17,7 @@ import { retrySettings } from "../client/config.ts";
 import { byteSize, duration } from "../kit/settings.ts";
 import { isNetwork } from "./access/addresses.ts";
 
-export { channelsSetting } from "./channels/settings.ts";
+export { channelsSetting } from "./channels/manage/settings.ts";
 
 /** Whether a number has so many decimals at most: then it is the number nearest to a whole multiple of the last one. */
 function hasDecimals(value: number, unitsInOne: number): boolean {

@@ -1,4 +1,5 @@
 // Upstream channels in the whole product: `up` with an upstream before its fleet, commands, and the books.
+import { dirname } from "node:path";
 import OpenAI from "openai";
 import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { sum } from "../support/books.ts";
@@ -172,4 +173,19 @@ test("commands create, change, switch off and on, and delete channels, at once",
     ["openai", 10],
   ]);
   expect((await system.command("channel", "list")).output).not.toContain("sk-of-the-operator");
+});
+
+test("upstreams alone: no agent and no demo is needed to be ready", async () => {
+  await using alone = await startSystem({
+    configuration: {
+      channels: [{ id: "only", kind: "openai", base_url: upstream.baseUrl, models: ["gpt-only"] }],
+    },
+    // Where no agent is found.
+    environment: { PATH: dirname(process.execPath) },
+  });
+  expect(alone.printed()).not.toContain("demo");
+  expect(await alone.admin.accounts()).toEqual([]);
+  const answer = await alone.openai().chat.completions.create({ model: "gpt-only", messages });
+  expect(answer).toMatchObject({ model: "gpt-only", choices: [{ message: { content: "Hello from upstream" } }] });
+  expect(upstream.requests.at(-1)?.key).toBeUndefined();
 });

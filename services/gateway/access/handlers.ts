@@ -2,7 +2,7 @@
 import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { AccessService } from "#gen/drawbridge/v1/access_service";
-import { createChannelHandlers } from "../channels/handlers.ts";
+import { createChannelHandlers } from "../channels/manage/handlers.ts";
 import { codeHandlers } from "./handlers/codes.ts";
 import { adminKeyHandlers } from "./handlers/admin-keys.ts";
 import { type AccessHandlerOptions, pageSizeDefault, required } from "./handlers/common.ts";

@@ -2,7 +2,7 @@
 // and a channel that cannot take the turn is passed over.
 import { createHash } from "node:crypto";
 import { LRUCache } from "lru-cache";
-import type { JsonObject } from "./json.ts";
+import type { JsonObject } from "./upstream/json.ts";
 
 export interface Place {
   readonly channelId: string;

@@ -1,8 +1,8 @@
 // The body of a request for an upstream channel: checked as little as routing and money need, everything else passed on as it came.
 import type { ChannelRoute } from "./spec.ts";
 import { ParameterError } from "../openai/parse.ts";
-import { isObject, type JsonObject } from "./json.ts";
-import { estimateInput } from "./usage.ts";
+import { isObject, type JsonObject } from "./upstream/json.ts";
+import { estimateInput } from "./upstream/usage.ts";
 
 export interface ChannelRequest {
   readonly route: ChannelRoute;

@@ -6,7 +6,7 @@ import { authorizeAdmin } from "../../../services/gateway/access/admin.ts";
 import { type Authenticator, createAuthenticator } from "../../../services/gateway/access/authenticate.ts";
 import { ensureAccess } from "../../../services/gateway/access/bootstrap.ts";
 import { createAccessHandlers } from "../../../services/gateway/access/handlers.ts";
-import { createDescribe } from "../../../services/gateway/channels/describe.ts";
+import { createDescribe } from "../../../services/gateway/channels/manage/describe.ts";
 import { tiersSetting } from "../../../services/gateway/config.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { localClient } from "../../../services/kit/rpc/local.ts";

@@ -5,7 +5,7 @@ import type { Clock } from "../../../kit/clock.ts";
 import { DrawbridgeError } from "../../../kit/errors.ts";
 import type { BudgetTerms } from "../../../state/budgets.ts";
 import type { State } from "../../../state/state.ts";
-import type { ChannelHandlerOptions } from "../../channels/handlers.ts";
+import type { ChannelHandlerOptions } from "../../channels/manage/handlers.ts";
 
 export interface AccessHandlerOptions {
   readonly state: Pick<State, "access" | "ledger">;

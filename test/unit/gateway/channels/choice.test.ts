@@ -6,10 +6,10 @@ import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import type { Admissions } from "../../../../services/gateway/access/admit.ts";
 import { conversationOf } from "../../../../services/gateway/channels/affinity.ts";
 import { boundsOf, channelRequest, upstreamBody } from "../../../../services/gateway/channels/body.ts";
-import { createHealth } from "../../../../services/gateway/channels/health.ts";
+import { createHealth } from "../../../../services/gateway/channels/directory/health.ts";
 import { choose } from "../../../../services/gateway/channels/select.ts";
 import { shareAdmission } from "../../../../services/gateway/channels/shared-admission.ts";
-import { statusFailure } from "../../../../services/gateway/channels/upstream.ts";
+import { statusFailure } from "../../../../services/gateway/channels/upstream/call.ts";
 import { seededRandom } from "../../../support/seeded-random.ts";
 
 describe("choose", () => {

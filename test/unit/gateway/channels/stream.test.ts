@@ -1,11 +1,11 @@
 import { describe, expect, test } from "vitest";
-import { createEventParser } from "../../../../services/gateway/channels/sse.ts";
+import { createEventParser } from "../../../../services/gateway/channels/upstream/sse.ts";
 import {
   createChunkRewriter,
   createResponseRewriter,
   type StreamRewriter,
-} from "../../../../services/gateway/channels/stream.ts";
-import { estimatedUsage } from "../../../../services/gateway/channels/usage.ts";
+} from "../../../../services/gateway/channels/upstream/stream.ts";
+import { estimatedUsage } from "../../../../services/gateway/channels/upstream/usage.ts";
 import { seededRandom } from "../../../support/seeded-random.ts";
 
 const head = { id: "c-1", object: "chat.completion.chunk", created: 1, model: "own" };

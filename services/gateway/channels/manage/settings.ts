@@ -12,8 +12,8 @@ import {
   type ChannelTimeouts,
   ChannelTimeoutsSchema,
 } from "#gen/drawbridge/v1/channel";
-import { duration } from "../../kit/settings.ts";
-import { channelRoutes, specProblem } from "./spec.ts";
+import { duration } from "../../../kit/settings.ts";
+import { channelRoutes, specProblem } from "../spec.ts";
 
 const modelName = z.string().min(1).max(256);
 

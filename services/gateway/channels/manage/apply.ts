@@ -1,9 +1,9 @@
 // Brings the channels of the configuration file into the store when a gateway starts, and takes out those that it has no more. What was made by
 // command stays, and so does whether a channel is switched off.
 import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
-import type { Clock } from "../../kit/clock.ts";
-import { DrawbridgeError } from "../../kit/errors.ts";
-import type { ChannelStore } from "../../state/state.ts";
+import type { Clock } from "../../../kit/clock.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
+import type { ChannelStore } from "../../../state/state.ts";
 
 export async function applyChannels(
   channels: ChannelStore,

@@ -2,13 +2,13 @@
 import { equals } from "@bufbuild/protobuf";
 import { type Channel, ChannelSchema } from "#gen/drawbridge/v1/access_service";
 import { type ChannelSpec, ChannelState, type ChannelStatus } from "#gen/drawbridge/v1/channel";
-import type { Clock } from "../../kit/clock.ts";
-import type { Log } from "../../kit/log.ts";
-import type { Random } from "../../kit/random.ts";
-import type { ChannelStore } from "../../state/state.ts";
+import type { Clock } from "../../../kit/clock.ts";
+import type { Log } from "../../../kit/log.ts";
+import type { Random } from "../../../kit/random.ts";
+import type { ChannelStore } from "../../../state/state.ts";
 import type { Environment } from "./keys.ts";
 import { type ChannelRuntime, createRuntime } from "./runtime.ts";
-import { type ChannelRoute, defaultFleetSpec, fleetId } from "./spec.ts";
+import { type ChannelRoute, defaultFleetSpec, fleetId } from "../spec.ts";
 
 export interface FleetChannel {
   readonly id: string;

@@ -2,11 +2,11 @@
 import type { ServiceImpl } from "@connectrpc/connect";
 import type { AccessService, Channel } from "#gen/drawbridge/v1/access_service";
 import type { ChannelSpec } from "#gen/drawbridge/v1/channel";
-import type { Clock } from "../../kit/clock.ts";
-import { DrawbridgeError } from "../../kit/errors.ts";
-import type { ChannelStore } from "../../state/state.ts";
+import type { Clock } from "../../../kit/clock.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
+import type { ChannelStore } from "../../../state/state.ts";
 import { withFleet } from "./describe.ts";
-import { checkSpec, defaultFleetSpec, fleetId } from "./spec.ts";
+import { checkSpec, defaultFleetSpec, fleetId } from "../spec.ts";
 
 export interface ChannelHandlerOptions {
   readonly channels: ChannelStore;

@@ -1,8 +1,8 @@
 // An upstream's stream as the client is to see it: the model's public name, usage only for who asked for it, and held back at the end what must
 // wait for the settlement. Each event is looked at as it passes, and none is kept.
 import type { Usage } from "#gen/drawbridge/v1/usage";
-import { DrawbridgeError } from "../../kit/errors.ts";
-import { createTokenCounter } from "../../kit/tokens.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
+import { createTokenCounter } from "../../../kit/tokens.ts";
 import { choiceTexts, reportedUsage } from "./usage.ts";
 import { isObject, type JsonObject, objectsOf, parseObject } from "./json.ts";
 import type { ServerSentEvent } from "./sse.ts";

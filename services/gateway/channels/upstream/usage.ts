@@ -1,7 +1,7 @@
 // What an upstream says that was used, in each of the forms that its routes have; and an estimate where it says nothing.
 import { create } from "@bufbuild/protobuf";
 import { type Usage, UsageSchema, UsageSource } from "#gen/drawbridge/v1/usage";
-import { countTokens } from "../../kit/tokens.ts";
+import { countTokens } from "../../../kit/tokens.ts";
 import { countOf, isObject, type JsonObject, objectsOf } from "./json.ts";
 
 /** `prompt_tokens` and `completion_tokens`, or `input_tokens` and `output_tokens`; undefined: it says nothing that can be billed. */

@@ -10,7 +10,7 @@ import {
   ChannelState,
 } from "#gen/drawbridge/v1/channel";
 import { type Condition, ready } from "./health.ts";
-import { keyName } from "./spec.ts";
+import { keyName } from "../spec.ts";
 
 export type Environment = Readonly<Record<string, string | undefined>>;
 

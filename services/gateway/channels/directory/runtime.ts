@@ -4,11 +4,11 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { Pool } from "undici";
 import type { Channel } from "#gen/drawbridge/v1/access_service";
 import { type ChannelSpec, ChannelState, type ChannelStatus, ChannelStatusSchema } from "#gen/drawbridge/v1/channel";
-import type { Clock } from "../../kit/clock.ts";
-import type { Random } from "../../kit/random.ts";
+import type { Clock } from "../../../kit/clock.ts";
+import type { Random } from "../../../kit/random.ts";
 import { type Condition, createHealth, type Sample } from "./health.ts";
 import { type Environment, resolveKeys, type UpstreamKey } from "./keys.ts";
-import { breakerPolicyOf, type ChannelRoute, limitsOf } from "./spec.ts";
+import { breakerPolicyOf, type ChannelRoute, limitsOf } from "../spec.ts";
 
 /** One try on a channel. Its end must be told, once. */
 export interface Try {

@@ -2,7 +2,7 @@
 import { clone, create } from "@bufbuild/protobuf";
 import { type Channel, ChannelSchema } from "#gen/drawbridge/v1/access_service";
 import { type ChannelStatus, ChannelStatusSchema } from "#gen/drawbridge/v1/channel";
-import { defaultFleetSpec, fleetId } from "./spec.ts";
+import { defaultFleetSpec, fleetId } from "../spec.ts";
 
 export interface DescribeOptions {
   /** Models that the fleet serves. */

@@ -1,12 +1,12 @@
 // One try of a request on an upstream: the call, its answer, and what both say of the channel and its key.
 import { End } from "#gen/drawbridge/v1/usage";
-import { DrawbridgeError } from "../../kit/errors.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
 import { answerBytes, answerStream, answerWhole, hangUp, openEvents, textOf, ToldError } from "./answer.ts";
-import { upstreamBody } from "./body.ts";
+import { upstreamBody } from "../body.ts";
 import { type Run, settleTry } from "./run.ts";
-import type { Try } from "./runtime.ts";
-import { breakerPolicyOf, limitsOf } from "./spec.ts";
-import { channelTried } from "./telemetry.ts";
+import type { Try } from "../directory/runtime.ts";
+import { breakerPolicyOf, limitsOf } from "../spec.ts";
+import { channelTried } from "../directory/telemetry.ts";
 import {
   callUpstream,
   connectionFailure,
@@ -14,7 +14,7 @@ import {
   type StatusFailure,
   statusFailure,
   type TryFailure,
-} from "./upstream.ts";
+} from "./call.ts";
 
 /** What a try came to. */
 export type Tried =

@@ -2,15 +2,16 @@
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import { type Model, ModelSchema } from "#gen/drawbridge/v1/scheduler_service";
-import type { Models } from "../openai/models.ts";
+import type { Models } from "../../openai/models.ts";
 import type { ChannelDirectory } from "./directory.ts";
 
 export function withChannelModels(fleet: Models, directory: ChannelDirectory): Models {
-  const fleetModels = async () => (directory.fleet.disabled ? [] : await fleet.list());
   const merged = async (): Promise<readonly Model[]> => {
     const channels = directory.models();
-    const own = await fleetModels();
-    if (channels.size === 0) return own;
+    const listed = directory.fleet.disabled ? [] : fleet.list();
+    if (channels.size === 0) return await listed;
+    // Upstreams go on where the engine is away.
+    const own = await Promise.resolve(listed).catch(() => []);
     const known = new Set(own.map(({ name }) => name));
     const ready = own.map((model) => (channels.get(model.name)?.ready ? { ...model, ready: true } : model));
     const others = [...channels].filter(([name]) => !known.has(name)).map(([name, model]) => modelOf(name, model));

@@ -1,12 +1,12 @@
 // One call of an upstream, and what its answer's status says: of the request, of the key, of the channel.
 import { type Dispatcher, errors } from "undici";
-import { DrawbridgeError, type Reason } from "../../kit/errors.ts";
-import { version } from "../../kit/version.ts";
-import type { Sample } from "./health.ts";
+import { DrawbridgeError, type Reason } from "../../../kit/errors.ts";
+import { version } from "../../../kit/version.ts";
+import type { Sample } from "../directory/health.ts";
 import { isObject, parseObject } from "./json.ts";
-import type { ChannelRuntime } from "./runtime.ts";
-import type { UpstreamKey } from "./keys.ts";
-import type { ChannelRoute } from "./spec.ts";
+import type { ChannelRuntime } from "../directory/runtime.ts";
+import type { UpstreamKey } from "../directory/keys.ts";
+import type { ChannelRoute } from "../spec.ts";
 
 export interface UpstreamAnswer {
   readonly status: number;

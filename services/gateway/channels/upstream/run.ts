@@ -4,17 +4,17 @@ import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { FastifyReply } from "fastify";
 import { ErrorReason } from "#gen/drawbridge/v1/error_reason";
 import { End, type Outcome, OutcomeSchema, type Usage } from "#gen/drawbridge/v1/usage";
-import type { Clock } from "../../kit/clock.ts";
-import type { DrawbridgeError } from "../../kit/errors.ts";
-import type { Log } from "../../kit/log.ts";
-import { newId } from "../../kit/random.ts";
-import type { Admission } from "../access/admit.ts";
-import type { Caller } from "../access/authenticate.ts";
-import type { GatewaySettings } from "../config.ts";
-import type { ClientWatch } from "../http/client-watch.ts";
-import type { Exchange } from "../http/exchange.ts";
-import type { ChannelRequest, TokenBounds } from "./body.ts";
-import type { Try } from "./runtime.ts";
+import type { Clock } from "../../../kit/clock.ts";
+import type { DrawbridgeError } from "../../../kit/errors.ts";
+import type { Log } from "../../../kit/log.ts";
+import { newId } from "../../../kit/random.ts";
+import type { Admission } from "../../access/admit.ts";
+import type { Caller } from "../../access/authenticate.ts";
+import type { GatewaySettings } from "../../config.ts";
+import type { ClientWatch } from "../../http/client-watch.ts";
+import type { Exchange } from "../../http/exchange.ts";
+import type { ChannelRequest, TokenBounds } from "../body.ts";
+import type { Try } from "../directory/runtime.ts";
 
 export interface Run {
   readonly request: ChannelRequest;

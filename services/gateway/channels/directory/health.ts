@@ -1,7 +1,7 @@
 // How a channel fares, by this gateway's own calls: closed, open for a while, then one probe. Pure but for what it remembers; time is passed in.
 import { ChannelState } from "#gen/drawbridge/v1/channel";
-import type { Random } from "../../kit/random.ts";
-import type { ChannelBreakerPolicy } from "./spec.ts";
+import type { Random } from "../../../kit/random.ts";
+import type { ChannelBreakerPolicy } from "../spec.ts";
 
 /** What a try says of its channel; "neutral": nothing. */
 export type Sample = "success" | "failure" | "neutral";

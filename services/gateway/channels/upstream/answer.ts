@@ -2,18 +2,18 @@
 // client hears the end, and throws only while the client has heard nothing.
 import type { ServerResponse } from "node:http";
 import { End, type Usage } from "#gen/drawbridge/v1/usage";
-import { DrawbridgeError } from "../../kit/errors.ts";
-import { countTokens } from "../../kit/tokens.ts";
-import { createEventStream, type EventStream } from "../http/event-stream.ts";
-import { commonHeaders } from "../http/headers.ts";
-import { errorFrame } from "../openai/chunks.ts";
-import { errorAnswer } from "../openai/errors.ts";
-import { parseObject } from "./json.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
+import { countTokens } from "../../../kit/tokens.ts";
+import { createEventStream, type EventStream } from "../../http/event-stream.ts";
+import { commonHeaders } from "../../http/headers.ts";
+import { errorFrame } from "../../openai/chunks.ts";
+import { errorAnswer } from "../../openai/errors.ts";
+import { type JsonObject, parseObject } from "./json.ts";
 import { endAfterContent, type Run, settleTry } from "./run.ts";
-import type { Try } from "./runtime.ts";
+import type { Try } from "../directory/runtime.ts";
 import { createEventParser } from "./sse.ts";
 import { createChunkRewriter, createResponseRewriter, type StreamRewriter } from "./stream.ts";
-import { connectionFailure, single, type UpstreamAnswer } from "./upstream.ts";
+import { connectionFailure, single, type UpstreamAnswer } from "./call.ts";
 import { estimatedUsage, outputTexts, reportedUsage } from "./usage.ts";
 
 /** The largest answer that is given whole, and the most of a stream's beginning that waits for its first content, in bytes. */
@@ -132,8 +132,7 @@ export async function answerWhole(run: Run, attempt: Try, answer: UpstreamAnswer
   if (!content) throw protocolError("The upstream's answer is no JSON object.");
   const { error, ...rest } = content;
   if (error != null) throw new DrawbridgeError("AGENT_ERROR", "The upstream answered with an error.", { cause: error });
-  const output = outputTexts(rest).reduce((sum, text) => sum + countTokens(text), 0);
-  const usage = reportedUsage(rest["usage"]) ?? estimatedUsage(bounds.input, output);
+  const usage = reportedUsage(rest["usage"]) ?? estimatedUsage(bounds.input, tokensOf(rest));
   const body = JSON.stringify("model" in rest ? { ...rest, model: request.model } : rest);
   exchange.firstContentAt = clock.monotonic();
   // Before it is settled: whoever then hears that the key was billed finds the answer.
@@ -142,6 +141,10 @@ export async function answerWhole(run: Run, attempt: Try, answer: UpstreamAnswer
   if (typeof rest["id"] === "string") run.remember(rest["id"]);
   if (client.left) return hangUp(run);
   void reply.headers(commonHeaders(exchange, clock)).type("application/json; charset=utf-8").send(body);
+}
+
+function tokensOf(answer: JsonObject): number {
+  return outputTexts(answer).reduce((sum, text) => sum + countTokens(text), 0);
 }
 
 /** A sound: passed on as it comes. */

@@ -1,5 +1,5 @@
 // Server-sent events from bytes that are cut anywhere: nothing is held but the event that is not complete yet.
-import { DrawbridgeError } from "../../kit/errors.ts";
+import { DrawbridgeError } from "../../../kit/errors.ts";
 
 export interface ServerSentEvent {
   /** The event's name; "" for none. */

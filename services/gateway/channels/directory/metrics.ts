@@ -1,7 +1,7 @@
 // Metrics of channels: tries as telemetry tells them, states as they are when somebody looks.
 import { Counter, Gauge, Histogram, type Registry } from "prom-client";
 import { ChannelState } from "#gen/drawbridge/v1/channel";
-import type { Clock } from "../../kit/clock.ts";
+import type { Clock } from "../../../kit/clock.ts";
 import type { ChannelDirectory } from "./directory.ts";
 import { type ChannelTried, channelTried } from "./telemetry.ts";
 
