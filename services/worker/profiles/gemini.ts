@@ -18,14 +18,23 @@ function settings(context: StartContext) {
   };
 }
 
+/** A rule for all tools would outdo the one for the tools of a request. */
+const ownTools = `
+  update_topic list_directory read_file read_many_files grep_search glob activate_skill replace write_file write_todos web_fetch
+  run_shell_command list_background_processes read_background_output google_web_search save_memory ask_user enter_plan_mode exit_plan_mode
+  invoke_agent get_internal_docs complete_task list_mcp_resources read_mcp_resource
+`
+  .trim()
+  .split(/\s+/);
+
 const policy = `[[rule]]
-toolName = "*"
+toolName = ${JSON.stringify(ownTools)}
 decision = "deny"
 priority = 900
 
 [[rule]]
 toolName = "mcp_${toolServerName}_*"
-decision = "allow"
+decision = "ask_user"
 priority = 950
 `;
 

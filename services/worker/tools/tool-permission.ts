@@ -6,14 +6,19 @@ import type { Frame } from "../protocol/framing.ts";
 const otherKinds = new Set(["edit", "delete", "move", "execute", "switch_mode"]);
 
 /**
- * Agents name the call in its `name`, its title, or its raw input, as server and tool, joined in one of several ways. The names are compared
+ * Agents name the call in its `name`, its title, its `_meta`, or its raw input, as server and tool, joined in one of several ways. The names are compared
  * whole, so that no other call passes for one of ours by containing our words.
  */
 export function permitsCall(toolCall: Frame, server: string, tools: readonly string[]): boolean {
   if (typeof toolCall["kind"] === "string" && otherKinds.has(toolCall["kind"])) return false;
   const allowed = new Set(tools.flatMap((tool) => spellings(server, tool)));
-  const { rawInput } = toolCall;
-  const said = [toolCall["name"], toolCall["title"], ...(isObject(rawInput) ? namesIn(rawInput) : [])];
+  const { rawInput, _meta: meta } = toolCall;
+  const said = [
+    toolCall["name"],
+    toolCall["title"],
+    isObject(meta) ? meta["toolName"] : undefined,
+    ...(isObject(rawInput) ? namesIn(rawInput) : []),
+  ];
   return said.some((name) => typeof name === "string" && allowed.has(name));
 }
 

@@ -9,6 +9,7 @@ describe("a call of a client's tool is permitted", () => {
     ["by its title", { title: "mcp__drawbridge__get_weather", kind: "other" }],
     ["by its title in another form", { title: "drawbridge_get_time" }],
     ["by its name", { title: "Weather", name: "mcp__drawbridge__get_weather" }],
+    ["beside it", { title: '{"city":"Oslo"}', kind: "other", _meta: { toolName: "mcp__drawbridge__get_weather" } }],
     ["by fields of the input", { title: "Call", rawInput: { server: "drawbridge", tool: "get_time" } }],
     [
       "by Codex's question",
