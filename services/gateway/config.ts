@@ -191,7 +191,7 @@ export const gatewaySettings = z
         in_flight_max: z.int().min(1).max(1_000_000).default(10_000),
         /** Bytes of the bodies of requests that run. Default 512MiB. */
         in_flight_bytes_max: byteSize().prefault("512MiB"),
-        /** How late the process comes to its work, on the average of a second. Default 1s. */
+        /** How late the process comes to its work: the median of a second. Default 1s. */
         event_loop_delay_max: atLeast(20).prefault("1s"),
         /** The used share of the heap that the process may have. Default 0.9. */
         heap_share_max: z.number().min(0.1).max(1).default(0.9),

@@ -97,16 +97,16 @@ export function createOverloadGuard({ limits, clock, retryAfterMs, ...options }:
 
 const nanosecondsInMs = 1_000_000;
 
-/** This process. The delay is the mean since the last look, less what the measurement itself waits. */
+/** This process. The delay is the median since the last look, so that one long pause counts little, less what the measurement itself waits. */
 function createVitals(): Vitals {
   const resolutionMs = 20;
   const delays = monitorEventLoopDelay({ resolution: resolutionMs });
   delays.enable();
   return {
     eventLoopDelayMs() {
-      const meanMs = delays.count === 0 ? 0 : delays.mean / nanosecondsInMs;
+      const medianMs = delays.count === 0 ? 0 : delays.percentile(50) / nanosecondsInMs;
       delays.reset();
-      return Math.max(0, meanMs - resolutionMs);
+      return Math.max(0, medianMs - resolutionMs);
     },
     heapShare() {
       const { used_heap_size: used, heap_size_limit: limit } = getHeapStatistics();

@@ -9,7 +9,7 @@ import { usageRow } from "../../client/usage-export.ts";
 import type { Clock } from "../../kit/clock.ts";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import { budgetNow } from "../../state/budgets.ts";
-import type { State } from "../../state/state.ts";
+import type { LimitStatus, State } from "../../state/state.ts";
 import { redemptionText } from "../access/handlers/codes.ts";
 import { hashCode } from "../access/keys.ts";
 import { ParameterError } from "../openai/parse.ts";
@@ -66,7 +66,7 @@ async function ownUsage(request: FastifyRequest, options: OwnRouteOptions) {
       models: key.models,
       expires_at: key.expiresAt ? new Date(timestampMs(key.expiresAt)).toISOString() : null,
     },
-    limits: request.exchange.limits ?? null,
+    limits: limitsBody(request.exchange.limits),
     data: (page?.entries ?? []).map(usageRow),
     next_page_token: page?.nextPageToken || null,
   };
@@ -79,6 +79,12 @@ function amounts({ granted, available, held, spent }: QuotaBalance) {
     held: Number(held),
     spent: Number(spent),
   };
+}
+
+function limitsBody(limits: LimitStatus | undefined) {
+  if (!limits) return null;
+  const body = ({ limit, remaining, resetMs }: LimitStatus["requests"]) => ({ limit, remaining, reset_ms: resetMs });
+  return { requests: body(limits.requests), tokens: body(limits.tokens) };
 }
 
 function budgetBody(budget: Budget | undefined) {

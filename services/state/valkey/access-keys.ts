@@ -113,7 +113,8 @@ export function createKeyStore(context: ObservedContext): KeyStore {
 /** The key that a hash finds now; the secret before the present one finds it until its grace is over. */
 function foundKey(userId: string, stored: ReadonlyMap<string, string>, hash: string): ApiKey | undefined {
   const key = keyOf(userId, stored);
-  if (!key || stored.get("hash") === hash) return key;
+  // A record from before keys could rotate has no hash: there is but the one that found it.
+  if (!key || (stored.get("hash") ?? hash) === hash) return key;
   if (stored.get("previous_hash") !== hash) return undefined;
   const graceEndsAt = Number(stored.get("previous_ends_at"));
   const endsAt = Math.min(graceEndsAt, key.expiresAt ? timestampMs(key.expiresAt) : graceEndsAt);

@@ -1,7 +1,7 @@
 // Admin keys: one hash, since there are few of them.
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs, timestampMs } from "@bufbuild/protobuf/wkt";
-import { type AdminKey, AdminKeySchema } from "#gen/drawbridge/v1/access_service";
+import { type AdminKey, AdminKeySchema, AdminRole } from "#gen/drawbridge/v1/access_service";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import { checkId } from "../checks.ts";
 import { compareBytes } from "../paging.ts";
@@ -15,7 +15,7 @@ type AdminKeyStore = Pick<AccessStore, "addAdminKey" | "findAdminKey" | "listAdm
 export function createAdminKeyStore({ connection, keys, changes }: ObservedContext): AdminKeyStore {
   const find = async (hash: string): Promise<AdminKey | undefined> => {
     const record = text(await connection.command("HGET", keys.adminKeys, hash));
-    return record === undefined ? undefined : decode(AdminKeySchema, record);
+    return record === undefined ? undefined : adminKeyOf(hash, record);
   };
   return {
     async addAdminKey({ id, name, prefix, hash, role }, now) {
@@ -30,10 +30,10 @@ export function createAdminKeyStore({ connection, keys, changes }: ObservedConte
     findAdminKey: find,
 
     async listAdminKeys() {
-      const records = [...fields(await connection.command("HGETALL", keys.adminKeys)).values()];
+      const records = [...fields(await connection.command("HGETALL", keys.adminKeys))];
       const createdAt = (key: AdminKey) => (key.createdAt ? timestampMs(key.createdAt) : 0);
       return records
-        .map((record) => decode(AdminKeySchema, record))
+        .map(([hash, record]) => adminKeyOf(hash, record))
         .toSorted((a, b) => createdAt(a) - createdAt(b) || compareBytes(a.id, b.id));
     },
 
@@ -45,4 +45,11 @@ export function createAdminKeyStore({ connection, keys, changes }: ObservedConte
       return true;
     },
   };
+}
+
+/** Before there were roles, a record was the time at which the key was added, and each key could do everything. */
+function adminKeyOf(hash: string, record: string): AdminKey {
+  if (!/^\d+$/.test(record)) return decode(AdminKeySchema, record);
+  const createdAt = timestampFromMs(Number(record));
+  return create(AdminKeySchema, { id: `admin_${hash.slice(0, 16)}`, role: AdminRole.ADMIN, createdAt });
 }

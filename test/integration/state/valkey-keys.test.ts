@@ -3,7 +3,7 @@ import { readFile } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { RateLimitsSchema } from "#gen/drawbridge/v1/access_service";
+import { AdminRole, RateLimitsSchema } from "#gen/drawbridge/v1/access_service";
 import { BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
@@ -152,6 +152,19 @@ describe("the leader's lock", () => {
     expect(await state.leader.current(t0)).toBeUndefined();
     expect(await state.leader.acquire("me", 60_000, t0)).toMatchObject({ epoch: 2 });
   });
+});
+
+test("what was written before keys had roles and rotated is still good", async () => {
+  await givenUser(state, { id: "old", key: { id: "k-old" } });
+  await client.hdel("key:{old}:k-old", "hash");
+  await client.hset("admin-keys", "hash-of-an-old-admin-key", `${t0}`);
+  expect(await state.access.findKey("hash of k-old")).toMatchObject({ id: "k-old" });
+  await state.access.rotateKey("k-old", { prefix: "sk-", hash: "new", previousEndsAt: t0 }, t0);
+  expect(await state.access.findKey("new")).toMatchObject({ id: "k-old" });
+  expect(await state.access.findKey("hash of k-old")).toBeUndefined();
+  expect(await state.access.findAdminKey("hash-of-an-old-admin-key")).toMatchObject({ role: AdminRole.ADMIN });
+  const [admin] = await state.access.listAdminKeys();
+  expect(await state.access.revokeAdminKey(admin?.id ?? "", t0)).toBe(false);
 });
 
 test("every key is one of those that the documentation names", async () => {

@@ -7,6 +7,8 @@ local found, role
 local admins = 0
 for index = 1, #keys, 2 do
   local key = cjson.decode(keys[index + 1])
+  -- One from before there were roles.
+  if type(key) ~= 'table' then key = { id = 'admin_' .. string.sub(keys[index], 1, 16), role = 'ADMIN_ROLE_ADMIN' } end
   if key.role == 'ADMIN_ROLE_ADMIN' then admins = admins + 1 end
   if key.id == ARGV[1] then
     found = keys[index]
