@@ -32,10 +32,7 @@ interface Seen {
 describe("agents of this machine", () => {
   it("get an account each, and no demo agent beside them", async () => {
     const accounts = await system.cli<{ id: string; agent: string }[]>("account", "list");
-    expect(accounts.map(({ id, agent }) => [id, agent]).sort()).toEqual([
-      ["claude", "claude"],
-      ["qwen", "qwen"],
-    ]);
+    expect(accounts.map(({ id, agent }) => `${id}: ${agent}`).sort()).toEqual(["claude: claude", "qwen: qwen"]);
   });
 
   it("answer, with the credentials of the environment that are theirs", async () => {
