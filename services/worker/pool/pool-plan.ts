@@ -171,9 +171,9 @@ function isWorn(member: MemberView, view: PoolView): boolean {
   return wear(member, view) >= 1;
 }
 
-/** Where somebody always waits: to be replaced in any case. */
+/** Where somebody always waits: to be replaced in any case, as soon as another can be started. */
 function isSpent(member: MemberView, view: PoolView): boolean {
-  return wear(member, view) >= 2;
+  return wear(member, view) >= 2 && view.startsAllowed > 0;
 }
 
 /** 1: it has reached one of its limits. */

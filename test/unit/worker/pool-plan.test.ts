@@ -128,6 +128,7 @@ describe("the plan of a pool", () => {
   it("replaces one at twice its limits though prompts wait", () => {
     const spent = member("ready", { turns: 20 });
     expect(kinds({ members: [spent], waiters: waiters("m"), slots: 1 })).toEqual(["stop", "start"]);
+    expect(kinds({ members: [spent], waiters: waiters("m"), slots: 1, startsAllowed: 0 })).toEqual(["assign"]);
     const other = member("ready");
     expect(planPool(view({ members: [spent, other], waiters: waiters("m", "m"), slots: 2 }))).toMatchObject([
       { kind: "assign", member: other.id },
