@@ -36,6 +36,7 @@ beforeAll(async () => {
         narrow: { ...openTier, concurrency: 1 },
       },
       gateway: { body_limit: "64KiB" },
+      scheduler: { queue: { wait_max: "500ms" } },
       worker: { first_token_timeout: "1s" },
     }),
   });
