@@ -10,6 +10,5 @@ describeRealAgent({
   environment: (folder, provider) => codexEnvironment(folder, provider, agentModel),
   usage: "reported",
   toolsMax: 3,
-  hidesTools: true,
   process: "codex-acp",
 });

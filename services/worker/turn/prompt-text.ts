@@ -129,12 +129,14 @@ function mergeText(blocks: readonly ContentBlock[]): ContentBlock[] {
 
 /** A word for the delimiters that stands in no message, so that no message can end its own section. The same messages give the same one. */
 function unusedMark(messages: readonly Message[], demands: readonly string[]): string {
-  // Joined without anything between them, as the pieces of a message are.
-  const text = messages.flatMap(({ parts, toolCalls }) => [
-    ...parts.flatMap(({ part }) => (part.case === "text" ? [part.value] : [])),
-    ...toolCalls.map(({ argumentsJson }) => argumentsJson),
-  ]);
-  const used = new Set([...[...text, ...demands].join("").matchAll(/#(\d{1,9})/g)].map((match) => Number(match[1])));
+  // The texts of a message stand side by side in the prompt, so that a mark may lie across them.
+  const texts = messages.flatMap(({ parts, toolCalls }) => {
+    const own = parts.flatMap(({ part }) => (part.case === "text" ? [part.value] : []));
+    return [...own, own.length > 1 ? own.join("") : "", ...toolCalls.map(({ argumentsJson }) => argumentsJson)];
+  });
+  const used = new Set(
+    [...texts, ...demands].flatMap((text) => [...text.matchAll(/#(\d{1,9})/g)].map((match) => Number(match[1]))),
+  );
   let number = 1;
   while (used.has(number)) number += 1;
   return `#${number}`;

@@ -14,6 +14,8 @@ export interface Answering {
   end(text: string): string;
   /** A whole streamed answer that calls tools. */
   calls(calls: readonly ToolCall[]): string;
+  /** A whole streamed answer that searches for tools. */
+  search?(query: string): string;
   /** The whole answer at once, for a request that is not streamed. */
   whole(text: string): object;
 }

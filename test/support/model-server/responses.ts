@@ -30,6 +30,21 @@ export const responsesApi: Dialect = {
         send("response.output_text.done", { ...place, text }) +
         send("response.output_item.done", { output_index: 0, item: message("completed", text) }) +
         send("response.completed", { response: completed(text) }),
+      search(query) {
+        const item = {
+          type: "tool_search_call",
+          id: "ts_local",
+          call_id: "search_local",
+          execution: "client",
+          status: "completed",
+          arguments: { query },
+        };
+        return (
+          send("response.created", { response: { id, object: "response", status: "in_progress", output: [] } }) +
+          send("response.output_item.done", { output_index: 0, item }) +
+          send("response.completed", { response: { ...completed(""), output: [item] } })
+        );
+      },
       calls(calls) {
         const items = calls.map(({ id: callId, name, namespace, input }) => ({
           type: "function_call",

@@ -10,7 +10,7 @@ import { geminiApi } from "./gemini.ts";
 import { messagesApi } from "./messages.ts";
 import { responsesApi } from "./responses.ts";
 import { callsFor, type Step, stepsFor } from "./script.ts";
-import { resolveCalls } from "./tools.ts";
+import { needsSearch, resolveCalls } from "./tools.ts";
 
 export { defaultAnswer, reportedUsage } from "./script.ts";
 
@@ -39,12 +39,16 @@ export async function startModelServer(): Promise<ModelServer> {
     requests.push(body);
     const asked = dialect.lastUserText(body);
     const results = dialect.toolResults(body);
-    const calls = results === undefined ? resolveCalls(callsFor(asked), body, requests.length) : [];
+    const scripted = results === undefined ? callsFor(asked) : [];
+    const calls = resolveCalls(scripted, body, requests.length);
     const steps = results === undefined ? stepsFor(asked) : [{ text: `The tools said: ${results}`, delayMs: 0 }];
     const answering = dialect.answer(body);
     if (calls.length > 0 && dialect.streams(path, body)) {
       response.writeHead(200, { "content-type": "text/event-stream", "cache-control": "no-cache" });
-      response.end(answering.calls(calls));
+      const search = needsSearch(scripted, body)
+        ? answering.search?.(scripted.map(({ name }) => name).join(" "))
+        : undefined;
+      response.end(search ?? answering.calls(calls));
       return;
     }
     if (!dialect.streams(path, body)) {

@@ -18,7 +18,7 @@ export interface ScriptedCall {
 
 /** Agents put a prefix before names. A tool that is not offered is called by its own name all the same. */
 export function resolveCalls(calls: readonly ScriptedCall[], body: Body, round: number): ToolCall[] {
-  const offered = toolsIn(body["tools"], undefined);
+  const offered = [...toolsIn(body["tools"], undefined), ...searched(body)];
   return calls.map(({ name, input }, index) => {
     const found = offered.find((each) => each.name === name || each.name.endsWith(`_${name}`));
     return { id: `call_${round}_${index}`, name, namespace: undefined, ...found, input };
@@ -33,4 +33,19 @@ function toolsIn(tools: unknown, namespace: string | undefined): Pick<ToolCall, 
     const inner = tool["function"] as Body | undefined;
     return [{ name: String(inner?.["name"] ?? tool["name"]), namespace }];
   });
+}
+
+/** Whether a call needs a search first: the tool is hidden behind one, and none was made. */
+export function needsSearch(calls: readonly ScriptedCall[], body: Body): boolean {
+  const tools = Array.isArray(body["tools"]) ? (body["tools"] as Body[]) : [];
+  if (!tools.some((tool) => tool["type"] === "tool_search")) return false;
+  const found = searched(body);
+  const names = [...toolsIn(body["tools"], undefined), ...found].map(({ name }) => name);
+  return found.length === 0 && calls.some(({ name }) => !names.includes(name));
+}
+
+/** Tools that a search found. */
+function searched(body: Body): Pick<ToolCall, "name" | "namespace">[] {
+  const items = Array.isArray(body["input"]) ? (body["input"] as Body[]) : [];
+  return items.flatMap((item) => (item["type"] === "tool_search_output" ? toolsIn(item["tools"], undefined) : []));
 }
