@@ -9,8 +9,9 @@ export interface ServiceRate {
   estimateMs(ahead: number, now: number): number | undefined;
 }
 
-/** Turns that count. */
-const turnsMax = 32;
+/** Turns that count, at most; fewer than the least say nothing, since the first ones may have waited for a start. */
+const turnsMax = 64;
+const turnsMin = 8;
 
 export function createServiceRate(): ServiceRate {
   /** When the last turns were; the first is where the time is counted from. */
@@ -19,8 +20,8 @@ export function createServiceRate(): ServiceRate {
   const gapMs = (now: number): number | undefined => {
     const turns = times.length - 1;
     const span = now - (times[0] ?? now);
-    if (turns > 0) return span / turns;
-    return earlierGapMs === undefined ? undefined : Math.max(earlierGapMs, span);
+    if (turns >= turnsMin) return span / turns;
+    return earlierGapMs === undefined ? undefined : Math.max(earlierGapMs, span / (turns + 1));
   };
   return {
     begin(now) {

@@ -215,8 +215,8 @@ describe("a wait that cannot fit is refused, with the time to come again", () =>
     await addWorker("a");
     const scheduler = await startScheduler();
     let lease = await acquire(scheduler, "first");
-    const waiting = Array.from({ length: 6 }, (_, index) => acquire(scheduler, `${index}`));
-    for (const next of waiting.slice(0, 3)) {
+    const waiting = Array.from({ length: 11 }, (_, index) => acquire(scheduler, `${index}`));
+    for (const next of waiting.slice(0, 8)) {
       await clock.advance(2_000);
       await report(scheduler, lease);
       lease = await next;

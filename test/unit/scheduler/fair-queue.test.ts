@@ -83,32 +83,37 @@ test("who is ahead of a new one counts turns, not length", () => {
 });
 
 describe("the estimate of a wait", () => {
-  test("is unknown until something was served", () => {
-    const rate = createServiceRate();
-    rate.begin(0);
-    expect(rate.estimateMs(3, 10)).toBeUndefined();
-  });
-
-  test("is the mean time between turns for each that is ahead", () => {
+  /** Served every 100 ms, ten times. */
+  function steady() {
     const rate = createServiceRate();
     rate.begin(0);
     for (let at = 100; at <= 1_000; at += 100) rate.served(at);
+    return rate;
+  }
+
+  test("is unknown until enough was served: the first turn may have waited for a start", () => {
+    const rate = createServiceRate();
+    rate.begin(0);
+    expect(rate.estimateMs(3, 10)).toBeUndefined();
+    rate.served(5_000);
+    expect(rate.estimateMs(100, 5_000)).toBeUndefined();
+  });
+
+  test("is the mean time between turns for each that is ahead", () => {
+    const rate = steady();
     expect(rate.estimateMs(0, 1_000)).toBe(100);
     expect(rate.estimateMs(4, 1_000)).toBe(500);
   });
 
   test("grows while nothing is served", () => {
-    const rate = createServiceRate();
-    rate.begin(0);
-    rate.served(100);
-    expect(rate.estimateMs(0, 5_000)).toBe(5_000);
+    expect(steady().estimateMs(0, 5_000)).toBe(500);
   });
 
   test("survives a time without a queue", () => {
-    const rate = createServiceRate();
-    rate.begin(0);
-    rate.served(100);
+    const rate = steady();
     rate.begin(1_000_000);
     expect(rate.estimateMs(1, 1_000_000)).toBe(200);
+    rate.served(1_000_050);
+    expect(rate.estimateMs(1, 1_000_050)).toBe(200);
   });
 });
