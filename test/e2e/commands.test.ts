@@ -145,6 +145,23 @@ describe("the fleet", () => {
     expect(JSON.stringify(explained)).toContain('"a-1"');
   });
 
+  it("explain tells how a request that ran was placed", async () => {
+    const asked = { model, messages: [{ role: "user", content: "hello" }] };
+    const response = await system.request("/v1/chat/completions", { body: asked });
+    await response.text();
+    const id = response.headers.get("x-request-id") ?? "";
+    const { attempts } = await system.cli<{ attempts: { account: string; candidates: object[] }[] }>(
+      "explain",
+      "--request",
+      id,
+    );
+    expect(attempts).toMatchObject([{ account: "a-1", refused: null, excluded: [] }]);
+    expect(attempts[0]?.candidates[0]).toMatchObject({ account: "a-1", rank: 1, weight: 1 });
+    const { output } = await system.command("explain", "--request", id);
+    expect(output).toContain("taken: a-1");
+    expect((await system.command("explain", "--request", "req_unknown")).code).not.toBe(0);
+  });
+
   it("plan says what a file would change, and apply does it", async () => {
     const file = join(system.folder, "more.yaml");
     await writeFile(

@@ -1,11 +1,10 @@
-// How fast a queue is served, from what was seen: the mean time between the last turns, the present gap included, so that a queue that stands still
-// is not as fast as it was.
+// How fast a queue is served, from what was seen: the mean time between the last turns, and how much longer the present one takes by now.
 export interface ServiceRate {
   /** Somebody waits now where nobody did: the time before says nothing. */
   begin(now: number): void;
   /** One was served. */
   served(now: number): void;
-  /** Time until one behind `ahead` others is served, in ms; undefined: nothing was seen yet. */
+  /** Time until one behind `ahead` others is served, in ms; undefined: too little was seen to say. */
   estimateMs(ahead: number, now: number): number | undefined;
 }
 
@@ -17,15 +16,14 @@ export function createServiceRate(): ServiceRate {
   /** When the last turns were; the first is where the time is counted from. */
   let times: number[] = [];
   let earlierGapMs: number | undefined;
-  const gapMs = (now: number): number | undefined => {
+  const last = () => times.at(-1) ?? 0;
+  const gapMs = (): number | undefined => {
     const turns = times.length - 1;
-    const span = now - (times[0] ?? now);
-    if (turns >= turnsMin) return span / turns;
-    return earlierGapMs === undefined ? undefined : Math.max(earlierGapMs, span / (turns + 1));
+    return turns >= turnsMin ? (last() - (times[0] ?? 0)) / turns : earlierGapMs;
   };
   return {
     begin(now) {
-      earlierGapMs = gapMs(times.at(-1) ?? now);
+      earlierGapMs = gapMs();
       times = [now];
     },
     served(now) {
@@ -33,8 +31,9 @@ export function createServiceRate(): ServiceRate {
       if (times.length > turnsMax) times.shift();
     },
     estimateMs(ahead, now) {
-      const gap = gapMs(now);
-      return gap === undefined ? undefined : (ahead + 1) * gap;
+      const gap = gapMs();
+      // That the present turn takes longer than usual delays those behind it once, however many they are.
+      return gap === undefined ? undefined : (ahead + 1) * gap + Math.max(0, now - last() - gap);
     },
   };
 }

@@ -105,8 +105,9 @@ describe("the estimate of a wait", () => {
     expect(rate.estimateMs(4, 1_000)).toBe(500);
   });
 
-  test("grows while nothing is served", () => {
-    expect(steady().estimateMs(0, 5_000)).toBe(500);
+  test("grows while nothing is served, by that time and not for each that is ahead", () => {
+    expect(steady().estimateMs(0, 5_000)).toBe(4_000);
+    expect(steady().estimateMs(9, 5_000)).toBe(4_900);
   });
 
   test("survives a time without a queue", () => {
