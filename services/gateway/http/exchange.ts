@@ -7,10 +7,12 @@ import { newId } from "../../kit/random.ts";
 import type { LimitStatus } from "../../state/state.ts";
 import type { Caller } from "../access/authenticate.ts";
 import { channelOf } from "../channels/upstream/run.ts";
+import type { Dialect } from "./dialect.ts";
 import { type RequestEnd, requestEnded, requestStarted } from "./telemetry.ts";
 
 export interface Exchange {
   readonly requestId: string;
+  readonly dialect: Dialect;
   /** When it began, by the monotonic clock. */
   readonly startedAt: number;
   caller: Caller | undefined;
@@ -33,14 +35,16 @@ export interface ExchangeOptions {
   readonly response: ServerResponse;
   /** The route's pattern; undefined: there is no such route. */
   readonly route: string | undefined;
+  readonly dialect: Dialect;
   readonly clock: Clock;
   readonly log: Log;
 }
 
 /** Begins an exchange, which ends by itself: when the connection has closed, or the answer was sent, and its work is done. */
-export function beginExchange({ response, route, clock, log }: ExchangeOptions): Exchange {
+export function beginExchange({ response, route, dialect, clock, log }: ExchangeOptions): Exchange {
   const exchange: Exchange = {
     requestId: newId("req"),
+    dialect,
     startedAt: clock.monotonic(),
     caller: undefined,
     model: "",

@@ -4,12 +4,26 @@ import type { LimitStatus } from "../../state/state.ts";
 import type { Exchange } from "./exchange.ts";
 
 export function commonHeaders(exchange: Exchange, clock: Clock): Record<string, string> {
-  const { requestId, startedAt, limits } = exchange;
+  const { requestId, startedAt, limits, dialect } = exchange;
   return {
     "x-request-id": requestId,
     "openai-processing-ms": String(Math.round(clock.monotonic() - startedAt)),
     ...(limits ? limitHeaders(limits) : {}),
+    ...(dialect === "anthropic" ? anthropicHeaders(requestId, limits, clock.now()) : {}),
   };
+}
+
+/** The same in Anthropic's names, which have times where OpenAI has durations. */
+function anthropicHeaders(requestId: string, limits: LimitStatus | undefined, now: number): Record<string, string> {
+  const headers: Record<string, string> = { "request-id": requestId };
+  if (!limits) return headers;
+  for (const name of ["requests", "tokens"] as const) {
+    const { limit, remaining, resetMs } = limits[name];
+    headers[`anthropic-ratelimit-${name}-limit`] = String(limit);
+    headers[`anthropic-ratelimit-${name}-remaining`] = String(remaining);
+    headers[`anthropic-ratelimit-${name}-reset`] = new Date(now + resetMs).toISOString().replace(/\.\d+Z$/, "Z");
+  }
+  return headers;
 }
 
 function limitHeaders({ requests, tokens }: LimitStatus): Record<string, string> {

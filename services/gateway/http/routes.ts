@@ -1,14 +1,18 @@
-// The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in OpenAI's form.
+// The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in the client's form.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from "fastify";
 import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
 import type { Admissions } from "../access/admit.ts";
 import type { Authenticator, Caller } from "../access/authenticate.ts";
+import { anthropicAnswer } from "../anthropic/errors.ts";
+import { countTokens, messagesEndpoint } from "../anthropic/messages.ts";
+import { listModelPage, retrieveModelInfo } from "../anthropic/models-route.ts";
 import { handleWithChannels, type ProxyOptions } from "../channels/proxy.ts";
 import { channelRoutes } from "../channels/spec.ts";
 import type { State } from "../../state/state.ts";
 import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
 import { errorFrame } from "../openai/chunks.ts";
+import { completionsEndpoint } from "../openai/completions.ts";
 import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
 import type { Models } from "../openai/models.ts";
@@ -20,6 +24,7 @@ import { answerBadRequests } from "./bad-requests.ts";
 import { addCors } from "./cors.ts";
 import { addExportRoute } from "./export-route.ts";
 import { addOwnRoutes } from "./own-routes.ts";
+import { authorizationOf, dialectOf, speaksAnthropic } from "./dialect.ts";
 import { beginExchange } from "./exchange.ts";
 import { commonHeaders } from "./headers.ts";
 import type { Metrics } from "./metrics.ts";
@@ -87,15 +92,22 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
     });
   };
   answers("/v1/chat/completions", chatEndpoint);
+  answers("/v1/completions", completionsEndpoint);
+  answers("/v1/messages", messagesEndpoint);
+  app.post("/v1/messages/count_tokens", guarded, (request) => countTokens(options, request));
   for (const route of channelRoutes) {
     const path = `/v1/${route}`;
     if (app.hasRoute({ method: "POST", url: path })) continue;
     post(path, (request, reply) => handleWithChannels(options, { route, request, reply, fleet: undefined }));
   }
   addOwnRoutes(app, guarded, options);
-  app.get("/v1/models", guarded, (request) => listModels(models, request));
+  app.get("/v1/models", guarded, (request) =>
+    speaksAnthropic(request) ? listModelPage(models, request) : listModels(models, request),
+  );
   app.get<{ Params: { "*": string } }>("/v1/models/*", guarded, (request) =>
-    retrieveModel(models, request, request.params["*"]),
+    speaksAnthropic(request)
+      ? retrieveModelInfo(models, request, request.params["*"])
+      : retrieveModel(models, request, request.params["*"]),
   );
 }
 
@@ -104,7 +116,7 @@ async function authenticateRequest(request: FastifyRequest, options: RouteOption
   const { exchange, headers } = request;
   const forwardedFor = headers["x-forwarded-for"];
   const address = clientAddress(request.ip, Array.isArray(forwardedFor) ? forwardedFor.join(",") : forwardedFor);
-  const caller = await authenticator.authenticate(headers.authorization, address);
+  const caller = await authenticator.authenticate(authorizationOf(request), address);
   exchange.caller = caller;
   // What admission takes from the limits is told by admission itself.
   if (request.method !== "POST") exchange.limits = await admissions.limits(caller);
@@ -122,7 +134,13 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
   app.removeContentTypeParser("text/plain");
   app.decorateRequest("exchange", null as never);
   app.addHook("onRequest", async (request, reply) => {
-    request.exchange = beginExchange({ response: reply.raw, route: request.routeOptions.url, clock, log });
+    request.exchange = beginExchange({
+      response: reply.raw,
+      route: request.routeOptions.url,
+      dialect: dialectOf(request),
+      clock,
+      log,
+    });
   });
   app.addHook("onSend", async (request, reply) => {
     reply.headers(commonHeaders(request.exchange, clock));
@@ -155,7 +173,10 @@ async function findLimits({ exchange }: FastifyRequest, { admissions, log }: Rou
   }
 }
 
-function send(reply: FastifyReply, { status, headers, body }: ErrorAnswer): FastifyReply {
+function send(reply: FastifyReply, answer: ErrorAnswer): FastifyReply {
+  const { exchange } = reply.request;
+  const { status, headers, body } =
+    exchange.dialect === "anthropic" ? anthropicAnswer(answer, exchange.requestId) : answer;
   return reply.code(status).headers(headers).type("application/json; charset=utf-8").send(JSON.stringify(body));
 }
 

@@ -6,14 +6,21 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 import type { Models } from "./models.ts";
 
 export async function listModels(models: Models, request: FastifyRequest) {
-  const all = await models.list();
-  return { object: "list", data: all.filter((model) => mayUse(request, model.name)).map(modelBody) };
+  return { object: "list", data: (await usableModels(models, request)).map(modelBody) };
 }
 
 export async function retrieveModel(models: Models, request: FastifyRequest, id: string) {
+  return modelBody(await usableModel(models, request, id));
+}
+
+export async function usableModels(models: Models, request: FastifyRequest): Promise<Model[]> {
+  return (await models.list()).filter(({ name }) => mayUse(request, name));
+}
+
+export async function usableModel(models: Models, request: FastifyRequest, id: string): Promise<Model> {
   const model = mayUse(request, id) ? await models.find(id) : undefined;
   if (!model) throw modelNotFound(id);
-  return modelBody(model);
+  return model;
 }
 
 export function modelNotFound(id: string): DrawbridgeError {

@@ -32,12 +32,18 @@ export function parseBody<Schema extends z.ZodType>(
   return result.data;
 }
 
+export function checkStreaming({
+  stream,
+  stream_options: options,
+}: Pick<ChatRequest, "stream" | "stream_options">): void {
+  if (!options || stream) return;
+  throw new ParameterError("`stream_options` is only allowed when `stream` is true.", "stream_options");
+}
+
 /** Throws a ParameterError. */
 export function parseChatRequest(body: unknown): ChatRequest {
   const request = parseBody(chatRequest, body, unsupportedByChat);
-  if (request.stream_options && !request.stream) {
-    throw new ParameterError("`stream_options` is only allowed when `stream` is true.", "stream_options");
-  }
+  checkStreaming(request);
   return request;
 }
 

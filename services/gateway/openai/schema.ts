@@ -2,7 +2,7 @@
 // (and named to the client in a header), or refused by name. Nothing is dropped silently, and an unknown field is refused.
 import { z } from "zod";
 
-const text = z.string().max(16_000_000);
+export const text = z.string().max(16_000_000);
 
 const textPart = z.strictObject({ type: z.literal("text"), text });
 const imagePart = z.strictObject({
@@ -97,27 +97,37 @@ const responseFormat = z.discriminatedUnion("type", [
   }),
 ]);
 
-/** Honoured. */
-const honoured = {
-  model: z.string().min(1).max(256),
-  messages: z.array(message).min(1).max(4_096),
+export const modelName = z.string().min(1).max(256);
+
+export const streaming = {
   stream: z.boolean().nullish(),
   stream_options: z
     .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
     .nullish(),
+} as const;
+
+export const stopSequences = z
+  .union([z.string().min(1).max(1_024), z.array(z.string().min(1).max(1_024)).max(4)])
+  .nullish();
+
+/** Honoured. */
+const honoured = {
+  model: modelName,
+  messages: z.array(message).min(1).max(4_096),
+  ...streaming,
   max_tokens: tokenLimit,
   max_completion_tokens: tokenLimit,
   tools: z.array(tool).max(128).nullish(),
   tool_choice: toolChoice.nullish(),
   parallel_tool_calls: z.boolean().nullish(),
   response_format: responseFormat.nullish(),
-  stop: z.union([z.string().min(1).max(1_024), z.array(z.string().min(1).max(1_024)).max(4)]).nullish(),
+  stop: stopSequences,
 } as const;
 
 const penalty = z.number().min(-2).max(2).nullish();
 
 /** Hints to a model's sampler or to OpenAI's own service. An agent has no place for them: taken, checked, and without effect. */
-const withoutEffect = {
+export const withoutEffect = {
   temperature: z.number().min(0).max(2).nullish(),
   top_p: z.number().min(0).max(1).nullish(),
   presence_penalty: penalty,

@@ -10,6 +10,7 @@ export interface Endpoint {
 }
 
 export interface ReadContext {
+  readonly requestId: string;
   readonly userId: string;
   /** Seconds since 1970: when the answer is created. */
   readonly created: number;

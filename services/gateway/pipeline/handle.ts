@@ -46,12 +46,14 @@ async function check(
   const { caller } = exchange;
   if (!caller) throw new DrawbridgeError("INTERNAL", "The caller was not authenticated.");
   const created = Math.floor(clock.now() / 1_000);
-  const asked = await endpoint.read(request.body, { userId: caller.userId, created, config });
+  const { requestId } = exchange;
+  const { userId } = caller;
+  const asked = await endpoint.read(request.body, { requestId, userId, created, config });
   const { prompt } = asked;
   if (!(await models.find(prompt.model))) throw modelNotFound(prompt.model);
   exchange.model = prompt.model;
   checkLength(asked, config.input_tokens_max);
-  prompt.conversationScope = scopeOf(caller.userId, config.keyPepper);
+  prompt.conversationScope = scopeOf(userId, config.keyPepper);
   const timeoutMs = timeoutOf(headers["x-stainless-timeout"], config.request_timeout);
   return { asked, caller, exchange, reply, idempotency: idempotencyOf(request), timeoutMs };
 }
