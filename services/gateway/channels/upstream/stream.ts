@@ -46,7 +46,7 @@ const doneFrame = "data: [DONE]\n\n";
 
 /** Chat and legacy completions: unnamed events, and [DONE]. */
 export function createChunkRewriter({ model, includeUsage, object }: RewriterOptions): StreamRewriter {
-  const counter = createTokenCounter();
+  const counter = createEstimate();
   let usage: Usage | undefined;
   let usageFrame = "";
   let finished = false;
@@ -126,7 +126,7 @@ const beginnings = new Set([
 
 /** /v1/responses: named events, the last of which carries the whole response; no [DONE]. */
 export function createResponseRewriter({ model }: RewriterOptions): StreamRewriter {
-  const counter = createTokenCounter();
+  const counter = createEstimate();
   let usage: Usage | undefined;
   let id: string | undefined;
   let last = "";
@@ -168,6 +168,27 @@ export function createResponseRewriter({ model }: RewriterOptions): StreamRewrit
     },
     get id() {
       return id;
+    },
+  };
+}
+
+/** So many characters are counted; of what comes after them the share is taken for the same. */
+const countedCharsMax = 64 << 10;
+
+/** Output tokens for an answer whose upstream may not tell them. Takes bounded time, however much there is. */
+function createEstimate() {
+  const counter = createTokenCounter();
+  let counted = 0;
+  let chars = 0;
+  return {
+    push(text: string) {
+      chars += text.length;
+      if (counted + text.length > countedCharsMax && counted > 0) return;
+      counter.push(text);
+      counted += text.length;
+    },
+    get tokens() {
+      return counted === 0 ? 0 : Math.ceil((counter.tokens * chars) / counted);
     },
   };
 }

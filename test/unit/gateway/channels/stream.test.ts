@@ -110,6 +110,14 @@ describe("chunks", () => {
   });
 });
 
+test("the output of a long answer is estimated in bounded time", () => {
+  const rewriter = createChunkRewriter({ model: "m", includeUsage: false, object });
+  const content = "word ".repeat(1_000);
+  const event = { event: "", data: JSON.stringify({ ...head, ...delta(content) }) };
+  for (let index = 0; index < 1_000; index += 1) rewriter.pass(event);
+  expect(rewriter.outputTokens / 1_000_000).toBeCloseTo(1, 1);
+});
+
 describe("response events", () => {
   const pass = (rewriter: StreamRewriter, event: object) => rewriter.pass({ event: "", data: JSON.stringify(event) });
 
