@@ -2,6 +2,7 @@
 // file; their schemas are in account-settings.ts.
 import { z } from "zod";
 import { duration } from "../kit/settings.ts";
+import { dockerSettings } from "./drivers/config.ts";
 
 export { accountsSetting, accountSpecs, agentSpecs, agentsSetting } from "./account-settings.ts";
 
@@ -10,6 +11,10 @@ export const stepDownFraction = 2 / 3;
 
 export const controllerSettings = z
   .strictObject({
+    /** What workers run as: child processes of the controller, or containers. Default process. */
+    driver: z.enum(["process", "docker"]).default("process"),
+    /** Where containers run, and how. */
+    docker: dockerSettings,
     /** Accounts and workers are compared at least so often. Default 30s. */
     resync: duration().prefault("30s"),
     /** The least time between two comparisons that events ask for. Default 100ms. */

@@ -14,7 +14,7 @@ import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
 import { createControllerApp } from "./app.ts";
 import type { ControllerSettings } from "./config.ts";
-import { createProcessDriver } from "./drivers/process.ts";
+import { openDriver } from "./drivers/open.ts";
 
 export interface ControllerProcessOptions {
   readonly listen: ListenAddress;
@@ -42,7 +42,8 @@ export async function startController(options: ControllerProcessOptions): Promis
   const state = starting.use(await openState(options.state, { log }));
   const dialer = starting.use(createDialer({ token }));
   const driver = starting.use(
-    createProcessDriver({
+    await openDriver({
+      settings: config,
       entry: options.entry,
       arguments: options.workerArguments,
       registryUrl: () => registryUrl,
@@ -50,6 +51,7 @@ export async function startController(options: ControllerProcessOptions): Promis
       directory,
       log,
       clock: systemClock,
+      random: systemRandom,
     }),
   );
   const app = starting.use(

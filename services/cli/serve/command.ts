@@ -155,8 +155,9 @@ async function runController(flags: ServeFlags): Promise<void> {
 
 async function runWorker(flags: ServeFlags): Promise<void> {
   const { startWorker } = await import("../../worker/main.ts");
-  // A driver's worker gets its specification by environment, and ends with the driver.
+  // A driver's worker gets its specification by environment. A child of the controller ends with it; a container or a Pod does not.
   const handed = process.env["DRAWBRIDGE_WORKER_SPEC"];
+  const detached = process.env["DRAWBRIDGE_DETACHED"] === "1";
   await run(
     "worker",
     flags,
@@ -174,7 +175,7 @@ async function runWorker(flags: ServeFlags): Promise<void> {
         settings: configuration.worker,
         log,
       }),
-    handed !== undefined,
+    handed !== undefined && !detached,
   );
 }
 

@@ -7,7 +7,7 @@ import { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { WorkerService } from "#gen/drawbridge/v1/worker_service";
 import type { Configuration } from "../../configuration.ts";
 import { createControllerApp } from "../../controller/app.ts";
-import { createProcessDriver } from "../../controller/drivers/process.ts";
+import { openDriver } from "../../controller/drivers/open.ts";
 import { type BootstrapResult, ensureAccess } from "../../gateway/access/bootstrap.ts";
 import { createGatewayApp } from "../../gateway/app.ts";
 import { publicServerOptions } from "../../gateway/config.ts";
@@ -56,7 +56,7 @@ export interface RunningSystem extends Running {
 }
 
 /** The engine and the gateway, joined in this process. */
-function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, registryUrl: () => string) {
+async function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, registryUrl: () => string) {
   const { configuration, log, internalToken: token } = options;
   const common = { state, clock: systemClock as Clock, random: systemRandom, log };
   const dialer = stack.use(createDialer({ token }));
@@ -66,7 +66,8 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
   const registry = localClient(RegistryService, registryApp.service);
   const schedulerApp = stack.use(createSchedulerApp({ ...common, config: configuration.scheduler, registry, worker }));
   const driver = stack.use(
-    createProcessDriver({
+    await openDriver({
+      settings: configuration.controller,
       entry: options.entry,
       arguments: options.file === undefined ? [] : ["--config", options.file],
       registryUrl,
@@ -74,6 +75,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
       directory: options.directory,
       log,
       clock: systemClock,
+      random: systemRandom,
     }),
   );
   const controllerApp = stack.use(
@@ -91,7 +93,7 @@ function compose(options: UpOptions, state: State, stack: AsyncDisposableStack, 
   return { ...common, registryApp, schedulerApp, controllerApp, driver, worker };
 }
 
-type Apps = ReturnType<typeof compose>;
+type Apps = Awaited<ReturnType<typeof compose>>;
 
 /** Where workers register, and where typed clients on this machine find the engine. */
 function startInternalServer({ registryApp, schedulerApp, controllerApp }: Apps, options: UpOptions) {
@@ -216,7 +218,7 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   let internalAddress = "";
   const stored = await state.accounts.list();
   const accounts = options.found && stored.some((account) => account.managedBy === "api") ? [] : options.accounts;
-  const apps = compose({ ...options, accounts }, state, starting, () => internalAddress);
+  const apps = await compose({ ...options, accounts }, state, starting, () => internalAddress);
   const internal = starting.use(await startInternalServer(apps, options));
   internalAddress = internal.address;
   const front = starting.use(await startFront(apps, options, internal.address));

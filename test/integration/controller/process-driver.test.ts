@@ -7,11 +7,12 @@ import { join } from "node:path";
 import { create, fromJsonString } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { type WorkerSpec, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
-import type { WorkerExit } from "../../../services/controller/drivers/driver.ts";
+import type { WorkerDriver, WorkerExit } from "../../../services/controller/drivers/driver.ts";
 import { createProcessDriver, type ProcessDriverOptions } from "../../../services/controller/drivers/process.ts";
 import { systemClock } from "../../../services/kit/clock.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { until } from "../../support/until.ts";
+import { driverContract } from "./driver-contract.ts";
 
 const program = join(import.meta.dirname, "program.ts");
 const unaborted = new AbortController().signal;
@@ -70,6 +71,36 @@ async function report(file: string) {
   return JSON.parse(text) as { arguments: string[]; environment: Record<string, string>; pid: number };
 }
 
+driverContract({
+  name: "process",
+  outlives: false,
+  async host({ directory: own, registryUrl, token }) {
+    const created: WorkerDriver[] = [];
+    return {
+      complaints: [],
+      driver() {
+        const driver = createProcessDriver({
+          entry: join(import.meta.dirname, "contract-worker.ts"),
+          registryUrl: () => registryUrl,
+          token,
+          directory: own,
+          log: silentLog,
+          clock: systemClock,
+          graceMs: 2_000,
+          terminateMs: 200,
+        });
+        created.push(driver);
+        return driver;
+      },
+      async kill(workerId) {
+        const processes = (await Promise.all(created.map((driver) => driver.list()))).flat();
+        process.kill(processes.find((each) => each.workerId === workerId)?.pid ?? 0, "SIGKILL");
+      },
+      [Symbol.asyncDispose]: async () => {},
+    };
+  },
+});
+
 describe("process driver", () => {
   it("gives a worker its specification, the way to the registry, and of other variables only those that it needs", async () => {
     const file = join(directory, "report");
@@ -92,46 +123,6 @@ describe("process driver", () => {
     });
     expect(environment).not.toHaveProperty("OTHER_KEY");
     expect(environment).not.toHaveProperty("FILE");
-  });
-
-  it("tells of a worker that was killed, and starts another of the same name", async () => {
-    const { driver, exits } = startDriver();
-    await driver.create(workerSpec("a-1"), 1, unaborted);
-    const [first] = await driver.list();
-    process.kill(first?.pid ?? 0, "SIGKILL");
-    const [exit] = await until("the exit is told", () => exits.length > 0 && exits);
-    expect(exit).toMatchObject({ workerId: "a-1", pid: first?.pid, signal: "SIGKILL", requested: false });
-    expect(await driver.list()).toEqual([]);
-
-    await driver.create(workerSpec("a-1"), 1, unaborted);
-    const [second] = await driver.list();
-    expect(second?.pid).not.toBe(first?.pid);
-  });
-
-  it("leaves a worker alone that runs already", async () => {
-    const { driver } = startDriver();
-    await driver.create(workerSpec("a-1"), 1, unaborted);
-    const before = await driver.list();
-    await driver.create(workerSpec("a-1"), 1, unaborted);
-    expect(await driver.list()).toEqual(before);
-  });
-
-  it("destroys a worker, a deaf one too, and then it is gone; an unknown one is no error", async () => {
-    const { driver, exits } = startDriver({ workerEnvironment: { STUBBORN: "1", REPORT: join(directory, "report") } });
-    await driver.create(workerSpec("a-1"), 1, unaborted);
-    const { pid } = await report(join(directory, "report"));
-    await driver.destroy("a-1", 1);
-    expect(isAlive(pid)).toBe(false);
-    expect(exits).toMatchObject([{ workerId: "a-1", requested: true }]);
-    await driver.destroy("a-1", 1);
-  });
-
-  it("refuses a leader that has been replaced", async () => {
-    const { driver } = startDriver();
-    await driver.create(workerSpec("a-1"), 2, unaborted);
-    await expect(driver.create(workerSpec("a-2"), 1, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
-    await expect(driver.destroy("a-1", 1)).rejects.toMatchObject({ reason: "NOT_LEADER" });
-    expect(await driver.list()).toHaveLength(1);
   });
 
   it("leaves no process when it is disposed, and starts none any more", async () => {
