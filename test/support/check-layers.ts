@@ -23,7 +23,7 @@ const faces = ["app.ts", "config.ts", "main.ts"];
 const doors: Record<string, readonly string[]> = {
   gateway: ["access/bootstrap.ts"],
   worker: ["profiles/index.ts"],
-  controller: ["drivers/process.ts", "drivers/driver.ts"],
+  controller: ["drivers/open.ts", "drivers/driver.ts"],
   state: ["state.ts", "open.ts"],
 };
 const leaves = ["kit", "client"];

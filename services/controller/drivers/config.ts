@@ -32,7 +32,10 @@ export const dockerSettings = z
     /** Processes and threads of one worker. Default 1024. */
     processes_max: z.int().min(16).max(1_000_000).default(1_024),
     /** drawbridge.yaml on the Engine's host, for the settings under `worker`. Default: none, so all have their defaults. */
-    configuration: z.string().startsWith("/").optional(),
+    configuration: z
+      .string()
+      .regex(/^(?:\/.*)?$/, "expected an absolute path")
+      .default(""),
   })
   .prefault({});
 

@@ -95,7 +95,7 @@ function mounts(spec: WorkerSpec, name: string, { configuration }: DockerSetting
   const files = new Set(values(spec).flatMap(({ source }) => (source.case === "fromFile" ? [source.value] : [])));
   return [
     { Type: "volume", Source: name, Target: "/data", ReadOnly: false },
-    ...(configuration === undefined ? [] : [bind(configuration, "/app/drawbridge.yaml")]),
+    ...(configuration === "" ? [] : [bind(configuration, "/app/drawbridge.yaml")]),
     ...[...files].map((file) => bind(file, file)),
   ];
 }
