@@ -9,7 +9,6 @@ import { until } from "../support/until.ts";
 
 const clients = 6;
 const model = "m";
-const answerMs = 100;
 
 let system: System;
 let folder: string;
@@ -44,7 +43,7 @@ afterEach(async () => {
 });
 
 /** Clients that ask one request after another until they are stopped; how many requests failed, of how many. */
-function load() {
+function load(answerMs: number) {
   let running = true;
   const result = { requests: 0, failures: [] as string[] };
   const one = async () => {
@@ -81,7 +80,7 @@ const answered = (requests: { readonly result: { readonly requests: number } }, 
 };
 
 it("an account that fails every call costs no client a request", async () => {
-  const requests = load();
+  const requests = load(100);
   await until("the account has calls", async () => (await calls(1)).length >= 5);
   const at = Date.now();
   await makeTrouble({ do: "error", message: "broken" });
@@ -102,18 +101,21 @@ it("an account that fails every call costs no client a request", async () => {
 });
 
 it("an account that becomes ten times slower loses its load while it still succeeds", async () => {
-  const requests = load();
-  await until("the account has calls", async () => (await calls(1)).length >= 10);
+  // Long enough that a busy machine does not make the others as slow.
+  const answerMs = 500;
+  const requests = load(answerMs);
+  await until("the account has calls", async () => (await calls(1)).length >= 3);
   const at = Date.now();
   await makeTrouble({ do: "answer", chunks: 2, delay_ms: 10 * answerMs });
   await until("it comes last", async () => {
     const rows = await system.cli<{ account: string; weight: number }[]>("explain", "--model", model);
     return rows.some((row) => row.account === "a-1" && row.weight < 1);
   });
-  await answered(requests, 20);
+  await answered(requests, 10);
   const slowCalls = await callsSince(1, at);
-  await answered(requests, 100);
-  expect(await callsSince(1, at)).toEqual(slowCalls);
+  await answered(requests, 40);
+  const more = (await callsSince(1, at)).length - slowCalls.length;
+  expect(more, "an even share would be 13 of 40").toBeLessThan(4);
   const { failures, requests: all } = await requests.stop();
   expect(failures).toEqual([]);
   process.stdout.write(
