@@ -41,7 +41,7 @@ let access: Client<typeof AccessService>;
 beforeAll(async () => {
   upstream = await startUpstream(failAtRandom);
   system = await startSplitSystem({
-    gateways: 2,
+    counts: { gateway: 2 },
     environment: { UPSTREAM_KEY: "sk-upstream-of-the-test" },
     configuration: fleet({
       accounts: ["a-1", "a-2", "a-3"].map((id) => account(id, { slots: 6, queue: 64 })),
@@ -295,7 +295,7 @@ test(`${requestCount} randomized requests, with a gateway killed among them, lea
     while (begun < requestCount) {
       begun += 1;
       if (begun === Math.floor(requestCount / 2)) {
-        system.kill(1);
+        void system.kill("gateway-2");
         living = living.slice(0, 1);
       }
       sent.push(await answerOf(randomAsk(keys, living)));

@@ -1,59 +1,81 @@
-// Every service as a process of its own, with any number of gateways, on one Valkey.
+// Every service as a process of its own, several of each, on one store: what `up` joins in one process. For tests that end, kill or stop some of them.
 import { type ChildProcess, spawn } from "node:child_process";
 import { randomBytes } from "node:crypto";
+import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
+import OpenAI from "openai";
 import { stringify } from "yaml";
 import { type Admin, createAdmin } from "./admin.ts";
 import { entry } from "./system.ts";
-import { processesOf } from "./system-processes.ts";
+import { processesOf, type SystemProcess } from "./system-processes.ts";
 import { until } from "./until.ts";
 import { freePorts, startValkey } from "./valkey.ts";
 
-export interface SplitSystem extends AsyncDisposable {
-  readonly gateways: readonly string[];
-  /** Through the first gateway. */
-  readonly admin: Admin;
-  /** What all of them have printed, logs included; the last 50 million characters. */
-  printed(): string;
-  /** Ends a gateway at once. */
-  kill(gateway: number): void;
-}
+export const serviceNames = ["registry", "scheduler", "controller", "gateway"] as const;
+export type ServiceName = (typeof serviceNames)[number];
 
-export interface SplitSystemOptions {
+export interface SplitOptions {
+  /** The store that they share. Default: a Valkey server, in a corner of their own. */
+  readonly state?: string;
+  /** The fields of drawbridge.yaml. */
   readonly configuration: Readonly<Record<string, unknown>>;
-  readonly gateways: number;
+  /** How many of each. Default 1. */
+  readonly counts?: Partial<Record<ServiceName, number>>;
+  /** What one of them may be started with beyond that, such as another registry. */
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-export const splitKeys = { api: "sk-split-system-key", admin: "sk-admin-split-system-key" };
-const printedMax = 50_000_000;
+export interface SplitSystem extends AsyncDisposable {
+  /** Addresses of the gateways. */
+  readonly gateways: readonly string[];
+  readonly folder: string;
+  /** Through the first gateway. */
+  readonly admin: Admin;
+  /** An SDK client of a gateway, without retries of its own. */
+  openai(gateway?: number): OpenAI;
+  /** A service's process, such as "gateway-1". */
+  pid(name: string): number;
+  names(service: ServiceName): string[];
+  /** Ends it with a signal, and waits until it has ended. */
+  kill(name: string, signal?: NodeJS.Signals): Promise<void>;
+  /** Starts it again at its address. */
+  start(name: string): void;
+  processes(): Promise<SystemProcess[]>;
+  /** Waits until a gateway says that a model can be served. */
+  ready(gateway?: number): Promise<void>;
+  printed(): string;
+}
 
-export async function startSplitSystem(options: SplitSystemOptions): Promise<SplitSystem> {
+/** What every gateway is started with. */
+export const splitKeys = { api: "sk-split-system-key", admin: "sk-admin-split-system-key" };
+/** What is kept of all that they print: enough to search whole logs. */
+const printedMax = 50_000_000;
+const host = "127.0.0.1";
+const readyWithinMs = 60_000;
+const endWithinMs = 45_000;
+
+export async function startSplitSystem(options: SplitOptions): Promise<SplitSystem> {
   await using starting = new AsyncDisposableStack();
-  const valkey = starting.use(await startValkey());
   const folder = await mkdtemp(join(tmpdir(), "drawbridge-split-"));
   starting.defer(() => rm(folder, { recursive: true, force: true }));
   await writeFile(join(folder, "drawbridge.yaml"), stringify(options.configuration));
-  const [registry, scheduler, controller, ...ports] = await freePorts(3 + options.gateways);
-  const local = (port: number | undefined) => `127.0.0.1:${port}`;
-  const environment = {
-    PATH: process.env["PATH"],
-    HOME: folder,
-    DRAWBRIDGE_STATE: `${valkey.url}${valkey.url.includes("?") ? "&" : "?"}prefix=split-${randomBytes(6).toString("hex")}`,
-    DRAWBRIDGE_INTERNAL_TOKEN: "split-system-token",
-    DRAWBRIDGE_API_KEY: splitKeys.api,
-    DRAWBRIDGE_ADMIN_KEY: splitKeys.admin,
-    DRAWBRIDGE_REGISTRY_URL: `http://${local(registry)}`,
-    DRAWBRIDGE_SCHEDULER_URL: `http://${local(scheduler)}`,
-    DRAWBRIDGE_CONTROLLER_URL: `http://${local(controller)}`,
-    ...options.environment,
-  };
+  const state = options.state ?? (await ownCorner(starting));
+  const addresses = await chooseAddresses(options.counts ?? {});
+  const environment = environmentOf({ ...options, state }, folder, addresses);
+  const children = new Map<string, ChildProcess>();
   let printed: string[] = [];
   let size = 0;
-  const start = (service: string, listen: string): ChildProcess => {
-    const child = spawn(process.execPath, [entry, service, "--listen", listen], { cwd: folder, env: environment });
+
+  const start = (name: string) => {
+    const address = addresses.get(name) ?? "";
+    const service = name.slice(0, name.lastIndexOf("-"));
+    const own = { ...environment, ...registryOf(name, addresses) };
+    const child = spawn(process.execPath, [entry, service, "--listen", address, "--grace", "3s"], {
+      cwd: folder,
+      env: own,
+    });
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text: string) => {
         printed.push(text);
@@ -61,40 +83,95 @@ export async function startSplitSystem(options: SplitSystemOptions): Promise<Spl
         if (size > printedMax) [printed, size] = [[], 0];
       });
     }
-    return child;
+    children.set(name, child);
   };
-  const children = [start("registry", local(registry)), start("scheduler", local(scheduler))];
-  children.push(start("controller", local(controller)));
-  const gateways = ports.map((port) => start("gateway", local(port)));
+  const kill = async (name: string, signal: NodeJS.Signals = "SIGKILL") => {
+    const child = children.get(name);
+    if (!child || child.exitCode !== null || child.signalCode !== null) return;
+    const exited = once(child, "exit");
+    child.kill(signal);
+    await exited;
+  };
   starting.defer(async () => {
-    const all = [...gateways, ...children];
-    for (const child of all) child.kill("SIGTERM");
-    await Promise.all(all.map(ended));
-    await until("no process is left", async () => (await processesOf(folder)).length === 0);
+    const forced = setTimeout(() => [...children.values()].forEach((child) => child.kill("SIGKILL")), endWithinMs);
+    await Promise.all([...children.keys()].map((name) => kill(name, "SIGTERM")));
+    clearTimeout(forced);
+    await until("no process is left", async () => (await processesOf(folder)).length === 0, { timeoutMs: 30_000 });
   });
-  const urls = ports.map((port) => `http://${local(port)}`);
-  try {
-    for (const url of urls) await until(`${url} is ready`, () => isReady(url), { timeoutMs: 90_000 });
-  } catch (error) {
-    throw new Error(`The services did not come up. They printed:\n${printed.join("").slice(-20_000)}`, {
-      cause: error,
-    });
-  }
-  const admin = starting.use(createAdmin(urls[0] ?? "", splitKeys.admin));
+  for (const name of addresses.keys()) start(name);
+
+  const gateways = [...addresses].flatMap(([name, address]) =>
+    name.startsWith("gateway-") ? [`http://${address}`] : [],
+  );
+  const admin = starting.use(createAdmin(gateways[0] ?? "", splitKeys.admin));
+  const ready = async (gateway = 0) => {
+    try {
+      await until(`gateway ${gateway + 1} can serve`, () => isReady(gateways[gateway] ?? ""), {
+        timeoutMs: readyWithinMs,
+      });
+    } catch (error) {
+      throw new Error(`The system is not ready. It printed:\n${printed.join("").slice(-20_000)}`, { cause: error });
+    }
+  };
+  for (const index of gateways.keys()) await ready(index);
   const resources = starting.move();
   return {
-    gateways: urls,
+    gateways,
+    folder,
     admin,
+    openai: (gateway = 0) => new OpenAI({ baseURL: `${gateways[gateway]}/v1`, apiKey: splitKeys.api, maxRetries: 0 }),
+    pid: (name) => children.get(name)?.pid ?? 0,
+    names: (service) => [...addresses.keys()].filter((name) => name.startsWith(`${service}-`)),
+    kill,
+    start,
+    processes: () => processesOf(folder),
+    ready,
     printed: () => printed.join(""),
-    kill: (gateway) => void gateways[gateway]?.kill("SIGKILL"),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+async function ownCorner(stack: AsyncDisposableStack): Promise<string> {
+  const { url } = stack.use(await startValkey());
+  return `${url}${url.includes("?") ? "&" : "?"}prefix=split-${randomBytes(6).toString("hex")}`;
 }
 
 async function isReady(url: string): Promise<boolean> {
   return (await fetch(`${url}/readyz`).catch(() => undefined))?.ok === true;
 }
 
-async function ended(child: ChildProcess): Promise<void> {
-  if (child.exitCode === null && child.signalCode === null) await new Promise((resolve) => child.once("exit", resolve));
+async function chooseAddresses(counts: Partial<Record<ServiceName, number>>): Promise<Map<string, string>> {
+  const names = serviceNames.flatMap((service) =>
+    Array.from({ length: counts[service] ?? 1 }, (_, index) => `${service}-${index + 1}`),
+  );
+  const ports = await freePorts(names.length);
+  return new Map(names.map((name, index) => [name, `${host}:${ports[index]}`]));
+}
+
+function environmentOf(
+  options: SplitOptions & { readonly state: string },
+  folder: string,
+  addresses: Map<string, string>,
+): NodeJS.ProcessEnv {
+  const schedulers = [...addresses].flatMap(([name, address]) =>
+    name.startsWith("scheduler-") ? [`http://${address}`] : [],
+  );
+  return {
+    PATH: process.env["PATH"],
+    HOME: folder,
+    DRAWBRIDGE_STATE: options.state,
+    DRAWBRIDGE_INTERNAL_TOKEN: "split-system-test-token",
+    DRAWBRIDGE_API_KEY: splitKeys.api,
+    DRAWBRIDGE_ADMIN_KEY: splitKeys.admin,
+    DRAWBRIDGE_SCHEDULER_URL: schedulers.join(","),
+    DRAWBRIDGE_CONTROLLER_URL: `http://${addresses.get("controller-1")}`,
+    ...options.environment,
+  };
+}
+
+/** Services of a number use the registry of that number, where there are several. */
+function registryOf(name: string, addresses: Map<string, string>): NodeJS.ProcessEnv {
+  const number = name.slice(name.lastIndexOf("-") + 1);
+  const address = addresses.get(`registry-${number}`) ?? addresses.get("registry-1");
+  return { DRAWBRIDGE_REGISTRY_URL: `http://${address}` };
 }

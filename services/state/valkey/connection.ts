@@ -5,6 +5,7 @@ import type { Log } from "../../kit/log.ts";
 import { type Client, commandTimeoutMs } from "./clients.ts";
 import { isUnknownScript, storeError } from "./errors.ts";
 import { loadScripts, type ScriptName } from "./scripts.ts";
+import { createSilence } from "./silence.ts";
 
 export type Argument = string | number;
 export type Command = readonly [name: string, ...args: Argument[]];
@@ -22,10 +23,14 @@ const togetherMax = 1_000;
 
 export function createConnection(client: Client): Connection {
   const scripts = loadScripts();
+  // Of a Cluster, one node may be silent while the others answer.
+  const silence = client.isCluster ? undefined : createSilence(() => client.ping());
   const guard = async <T>(work: () => Promise<T>): Promise<T> => {
+    silence?.check();
     try {
       return await work();
     } catch (error) {
+      silence?.heard(error);
       throw storeError(error);
     }
   };

@@ -1,0 +1,180 @@
+// The store of a running system is killed, hangs, comes back empty, or changes its place: what runs goes on, what is new is told to come back,
+// and everything is as it was afterwards, without anybody's help.
+import { randomBytes } from "node:crypto";
+import { Redis } from "ioredis";
+import { afterAll, beforeAll, describe, expect, test } from "vitest";
+import { expectAccountBalanced, settledBooks } from "../support/books.ts";
+import { account, ask, fleet, model, words } from "../support/fleet.ts";
+import { splitKeys, type SplitSystem, startSplitSystem } from "../support/split-system.ts";
+import { until } from "../support/until.ts";
+import {
+  startValkeyProcess,
+  startValkeySentinels,
+  type ValkeyProcess,
+  type ValkeySentinels,
+} from "../support/valkey.ts";
+
+const durable = ["--appendonly", "yes", "--appendfsync", "always"];
+const configuration = fleet({
+  accounts: [account("a-1", { slots: 8, queue: 32 }), account("a-2", { slots: 8, queue: 32 })],
+  prices: { [model]: { input: 1, output: 10 } },
+  gateway: { hold_ttl: "6s", sweep_interval: "1s" },
+  registry: { heartbeat_interval: "500ms", lease_ttl: "3s", prompt_lease_ttl: "20s" },
+  scheduler: { lease_ttl: "20s", sweep_interval: "1s" },
+  controller: { leader_lease: "6s", leader_renew: "2s", leader_retry: "500ms" },
+});
+
+/** A stream that is read in the background. */
+function read(system: SplitSystem, chunks: number, pauseMs: number) {
+  let seen = 0;
+  const text = (async () => {
+    const stream = await system.openai().chat.completions.create({
+      model,
+      stream: true,
+      messages: ask({ do: "answer", chunks, pause_ms: pauseMs }),
+    });
+    let all = "";
+    for await (const chunk of stream) {
+      all += chunk.choices[0]?.delta.content ?? "";
+      seen += 1;
+    }
+    return all;
+  })();
+  text.catch(() => {});
+  return { text, seen: () => seen };
+}
+
+/** A new request: its status, and when to come back. */
+async function knock(system: SplitSystem) {
+  const response = await fetch(`${system.gateways[0]}/v1/chat/completions`, {
+    method: "POST",
+    headers: { authorization: `Bearer ${splitKeys.api}`, "content-type": "application/json" },
+    body: JSON.stringify({ model, messages: ask({ do: "answer" }) }),
+  });
+  await response.text();
+  return { status: response.status, retryAfter: response.headers.get("retry-after") };
+}
+
+const serves = (system: SplitSystem) =>
+  until("the system serves again", async () => (await knock(system)).status === 200, { timeoutMs: 60_000 });
+
+async function expectBooks(system: SplitSystem, requests: number): Promise<void> {
+  const { usage, accounts } = await settledBooks(system.admin, "default", 60_000);
+  expect(usage.filter(({ end }) => end === "finished").length).toBe(requests);
+  for (const each of accounts) expectAccountBalanced(each);
+}
+
+describe("one server", () => {
+  let valkey: ValkeyProcess;
+  let system: SplitSystem;
+  const watcher = () => new Redis({ host: "127.0.0.1", port: valkey.port, lazyConnect: true });
+  /** Answers that clients got. */
+  let answered = 0;
+
+  beforeAll(async () => {
+    valkey = await startValkeyProcess(durable);
+    system = await startSplitSystem({ state: `valkey://127.0.0.1:${valkey.port}`, configuration });
+  });
+  afterAll(async () => {
+    await system?.[Symbol.asyncDispose]();
+    await valkey?.[Symbol.asyncDispose]();
+  });
+
+  test("has a small and constant number of connections from each process", async () => {
+    const count = async () => {
+      const client = watcher();
+      try {
+        const list = String(await client.client("LIST"));
+        return list.split("\n").filter((line) => line !== "" && !line.includes("cmd=client")).length;
+      } finally {
+        client.disconnect();
+      }
+    };
+    const before = await count();
+    // Registry, scheduler, controller, gateway: one for commands and one for hints each.
+    expect(before).toBeLessThanOrEqual(8);
+    const answers = await Promise.all(Array.from({ length: 40 }, () => knock(system)));
+    answered += answers.filter(({ status }) => status === 200).length;
+    expect(answers.every(({ status }) => status === 200)).toBe(true);
+    expect(await count()).toBe(before);
+  });
+
+  test("that is killed: streams go on, new requests are told to come back, and all is settled afterwards", async () => {
+    const streams = Array.from({ length: 4 }, () => read(system, 60, 100));
+    await until("all streams have begun", () => streams.every((stream) => stream.seen() > 3));
+    await valkey.kill();
+    await until("new requests are refused", async () => (await knock(system)).status === 503);
+    const refused = await Promise.all(Array.from({ length: 50 }, () => knock(system)));
+    for (const each of refused)
+      expect(each).toMatchObject({ status: 503, retryAfter: expect.stringMatching(/^\d+$/) as string });
+    // Each ends whole while the store is away, or just after: none waits for it.
+    for (const stream of streams) expect(await stream.text).toBe(words(60));
+    answered += streams.length;
+    await valkey.restart();
+    await serves(system);
+    answered += 1;
+    await expectBooks(system, answered);
+  });
+
+  test("that hangs: the same, and requests do not pile up behind it", async () => {
+    const streams = Array.from({ length: 4 }, () => read(system, 50, 100));
+    await until("all streams have begun", () => streams.every((stream) => stream.seen() > 3));
+    valkey.pause();
+    try {
+      await until("new requests are refused", async () => (await knock(system)).status === 503);
+      // Once one call has waited in vain the others do not: fifty one after another would take minutes otherwise.
+      for (let i = 0; i < 50; i++)
+        expect(await knock(system)).toMatchObject({ status: 503, retryAfter: expect.any(String) as string });
+      for (const stream of streams) expect(await stream.text).toBe(words(50));
+      answered += streams.length;
+    } finally {
+      valkey.resume();
+    }
+    await serves(system);
+    // What was written while nobody waited for it any more may have been taken: those requests are swept as unpaid.
+    const { usage } = await settledBooks(system.admin, "default", 60_000);
+    expect(usage.filter(({ end }) => end === "finished")).toHaveLength(answered + 1);
+    answered += 1;
+  });
+
+  test("that comes back empty: workers register again, and the fleet and its keys are what the configuration says", async () => {
+    const client = watcher();
+    await client.flushall();
+    client.disconnect();
+    await valkey.kill();
+    await valkey.restart();
+    // Keys and accounts that were made by hand are gone with the store; those of the configuration are ensured by whoever starts.
+    for (const name of ["controller-1", "gateway-1"]) {
+      await system.kill(name, "SIGTERM");
+      system.start(name);
+    }
+    await serves(system);
+    await until("every worker is known again", async () => (await system.admin.workers()).length === 2);
+    await expectBooks(system, 1);
+  });
+});
+
+describe("behind Sentinels", () => {
+  let valkey: ValkeySentinels;
+  let system: SplitSystem;
+
+  beforeAll(async () => {
+    valkey = await startValkeySentinels();
+    system = await startSplitSystem({ state: `${valkey.url}?prefix=${randomBytes(4).toString("hex")}`, configuration });
+  });
+  afterAll(async () => {
+    await system?.[Symbol.asyncDispose]();
+    await valkey?.[Symbol.asyncDispose]();
+  });
+
+  test("a failover: streams go on, and the new master is found", async () => {
+    expect((await knock(system)).status).toBe(200);
+    const streams = Array.from({ length: 4 }, () => read(system, 60, 100));
+    await until("all streams have begun", () => streams.every((stream) => stream.seen() > 3));
+    await valkey.master.kill();
+    for (const stream of streams) expect(await stream.text).toBe(words(60));
+    await serves(system);
+    const { usage } = await settledBooks(system.admin, "default", 60_000);
+    expect(usage.filter(({ end }) => end === "finished").length).toBe(6);
+  });
+});
