@@ -34,6 +34,7 @@ import { createOverloadGuard } from "./http/overload.ts";
 import { addRoutes } from "./http/routes.ts";
 import { createAnswerCache } from "./openai/idempotency.ts";
 import { createModels } from "./openai/models.ts";
+import { createResponseStore } from "./responses/store.ts";
 
 export interface GatewayDependencies {
   readonly state: State;
@@ -79,6 +80,10 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   );
   const clientAddress = createClientAddress(config.trusted_proxies);
   const models = createModels(scheduler, clock);
+  const responses = createResponseStore({
+    responsesMax: config.stored_responses_max,
+    ttlMs: config.stored_responses_ttl,
+  });
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
   const fleet = createFleetClient({ scheduler, worker, clock, log, settings: fleetClientSettings(config.retry) });
 
@@ -121,6 +126,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
         random,
         fleet,
         answers,
+        responses,
         clock,
         log,
         config,

@@ -170,6 +170,10 @@ export const gatewaySettings = z
     idempotency_answers_max: z.int().min(0).max(100_000).default(1_000),
     /** How long an Idempotency-Key is remembered. Default 24h. */
     idempotency_ttl: atLeast(1_000).prefault("24h"),
+    /** Answers of /v1/responses that this gateway keeps in memory to be continued or asked for again; 0: none. Default 1000. */
+    stored_responses_max: z.int().min(0).max(100_000).default(1_000),
+    /** How long it keeps them. Default 1h. */
+    stored_responses_ttl: atLeast(1_000).prefault("1h"),
     /** Addresses and networks of proxies whose x-forwarded-for is believed. Default: none, so the client is whoever connects. */
     trusted_proxies: z
       .array(z.string().refine(isNetwork, "expected an address or a network such as 10.0.0.0/8"))

@@ -20,6 +20,9 @@ import { ParameterError } from "../openai/parse.ts";
 import type { Endpoint } from "../pipeline/endpoint.ts";
 import { handle } from "../pipeline/handle.ts";
 import type { PipelineOptions } from "../pipeline/job.ts";
+import { createResponsesEndpoint } from "../responses/endpoint.ts";
+import { addResponseRoutes } from "../responses/routes.ts";
+import type { ResponseStore } from "../responses/store.ts";
 import { answerBadRequests } from "./bad-requests.ts";
 import { addCors } from "./cors.ts";
 import { addExportRoute } from "./export-route.ts";
@@ -37,6 +40,8 @@ export interface RouteOptions extends PipelineOptions, Omit<ProxyOptions, keyof 
   readonly pepper: string;
   readonly authenticator: Authenticator;
   readonly metrics: Metrics;
+  /** Answers that can be continued. */
+  readonly responses: ResponseStore;
   readonly overload: OverloadGuard;
   /** A client's address, from that of whoever connects and x-forwarded-for. */
   readonly clientAddress: (peer: string, forwardedFor: string | undefined) => string;
@@ -93,6 +98,8 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
   };
   answers("/v1/chat/completions", chatEndpoint);
   answers("/v1/completions", completionsEndpoint);
+  answers("/v1/responses", createResponsesEndpoint(options.responses));
+  addResponseRoutes(app, guarded, options.responses);
   answers("/v1/messages", messagesEndpoint);
   app.post("/v1/messages/count_tokens", guarded, (request) => countTokens(options, request));
   for (const route of channelRoutes) {

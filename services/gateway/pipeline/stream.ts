@@ -55,13 +55,13 @@ async function pass(
       if (event.event.case === "finished") finished = event.event.value;
       if (contentChars(event) === 0) continue;
       exchange.firstContentAt ??= clock.monotonic();
+      // In this order: a form may number what it says.
+      if (!begun) frames += form.open();
+      begun = true;
       frames += form.event(event);
     }
     if (form.tooLong) client.stop();
-    if (frames === "") continue;
-    if (!begun) frames = form.open() + frames;
-    begun = true;
-    await stream.write(frames);
+    if (frames !== "") await stream.write(frames);
   }
   return { finished: ended(finished), begun };
 }
