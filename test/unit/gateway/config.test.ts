@@ -177,6 +177,8 @@ describe("the gateway's section", () => {
       keep_alive_interval: 15_000,
       idempotency_answers_max: 1_000,
       idempotency_ttl: 86_400_000,
+      stored_responses_max: 1_000,
+      stored_responses_ttl: 3_600_000,
       retry_after: 1_000,
     });
   });
