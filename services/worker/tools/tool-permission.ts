@@ -2,23 +2,20 @@
 import { isObject } from "../protocol/acp-connection.ts";
 import type { Frame } from "../protocol/framing.ts";
 
-/** Kinds that are never a client's tool, whatever they are called. */
+/** Kinds that are never a client's tool by their name alone. */
 const otherKinds = new Set(["edit", "delete", "move", "execute", "switch_mode"]);
 
 /**
- * Agents name the call in its `name`, its title, its `_meta`, or its raw input, as server and tool, joined in one of several ways. The names are compared
- * whole, so that no other call passes for one of ours by containing our words.
+ * Agents name the call in its `name`, its title, its `_meta`, or its raw input, as server and tool, joined in one of several ways. The names
+ * are compared whole, so that no other call passes for one of ours by containing our words.
  */
 export function permitsCall(toolCall: Frame, server: string, tools: readonly string[]): boolean {
-  if (typeof toolCall["kind"] === "string" && otherKinds.has(toolCall["kind"])) return false;
+  const { rawInput, _meta: meta, kind } = toolCall;
+  const named = isObject(rawInput) ? nameIn(rawInput) : undefined;
+  if (named !== undefined) return tools.some((tool) => named === `${server}.${tool}`);
+  if (typeof kind === "string" && otherKinds.has(kind)) return false;
   const allowed = new Set(tools.flatMap((tool) => spellings(server, tool)));
-  const { rawInput, _meta: meta } = toolCall;
-  const said = [
-    toolCall["name"],
-    toolCall["title"],
-    isObject(meta) ? meta["toolName"] : undefined,
-    ...(isObject(rawInput) ? namesIn(rawInput) : []),
-  ];
+  const said = [toolCall["name"], toolCall["title"], isObject(meta) ? meta["toolName"] : undefined];
   return said.some((name) => typeof name === "string" && allowed.has(name));
 }
 
@@ -36,11 +33,15 @@ function spellings(server: string, tool: string): string[] {
   ];
 }
 
-/** The server and the tool that the raw input names in fields of their own, or, as Codex does, in its question. */
-function namesIn(rawInput: Frame): string[] {
+/** What the raw input of a call over MCP consists of, in either adapter of Codex. A model writes the raw input of other tools: more is none. */
+const inputFields = new Set(["server", "tool", "arguments", "server_name", "request", "id", "turn_id"]);
+
+/** The server and the tool that the raw input names in fields of their own, or in its question. */
+function nameIn(rawInput: Frame): string | undefined {
+  if (!Object.keys(rawInput).every((field) => inputFields.has(field))) return undefined;
   const { server, tool, server_name: asker, request } = rawInput;
-  if (typeof server === "string" && typeof tool === "string") return [`${server}.${tool}`];
-  if (typeof asker !== "string" || !isObject(request) || typeof request["message"] !== "string") return [];
+  if (typeof server === "string" && typeof tool === "string") return `${server}.${tool}`;
+  if (typeof asker !== "string" || !isObject(request) || typeof request["message"] !== "string") return undefined;
   const question = /^Allow the (.+) MCP server to run tool "([^"]+)"\?$/.exec(request["message"]);
-  return question?.[1] === asker ? [`${asker}.${question[2]}`] : [];
+  return question?.[1] === asker ? `${asker}.${question[2]}` : undefined;
 }

@@ -8,6 +8,7 @@ import type { Agent, AgentSession } from "../protocol/agent.ts";
 import type { WorkerSettings } from "../config.ts";
 import { settlesWithin } from "../protocol/deadline.ts";
 import type { Frame } from "../protocol/framing.ts";
+import { createAnnouncedCalls } from "../tools/announced-calls.ts";
 import type { ToolCallInHand, ToolDesk } from "../tools/tool-desk.ts";
 import { type CallRules, gatherCalls } from "./call-gathering.ts";
 import { createProseErrors, type ProseErrors } from "./prose-errors.ts";
@@ -97,6 +98,7 @@ export function startTurn(options: TurnOptions): Turn {
     reports: createTurnReports(profile, session, model),
     prose: createProseErrors(profile.proseErrors),
   };
+  const announced = desk && createAnnouncedCalls();
   /** What came after the calls that ended a part; little, since the agent is not read until the next one begins. */
   const early: Frame[] = [];
   const wait = (update: Frame) => void early.push(update);
@@ -110,13 +112,14 @@ export function startTurn(options: TurnOptions): Turn {
     return agent.connection.listen(session.id, {
       update(update) {
         heard.reports.update(update);
+        announced?.hear(update);
         take(update);
       },
       vendor(method, params) {
         onVendor();
         heard.reports.vendor(method, params);
       },
-      permits: (toolCall) => desk?.permits(toolCall) === true,
+      permits: (toolCall) => desk?.permits(announced?.complete(toolCall) ?? toolCall) === true,
     });
   }
 

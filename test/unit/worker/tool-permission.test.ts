@@ -12,6 +12,10 @@ describe("a call of a client's tool is permitted", () => {
     ["beside it", { title: '{"city":"Oslo"}', kind: "other", _meta: { toolName: "mcp__drawbridge__get_weather" } }],
     ["by fields of the input", { title: "Call", rawInput: { server: "drawbridge", tool: "get_time" } }],
     [
+      "by fields alone, whatever its kind",
+      { kind: "execute", rawInput: { server: "drawbridge", tool: "get_time", arguments: {} } },
+    ],
+    [
       "by Codex's question",
       {
         title: "Approve MCP tool call",
@@ -28,6 +32,10 @@ describe("whatever is not surely one is refused", () => {
     ["a command", { title: "rm -rf /", kind: "execute" }],
     ["a command named like a tool", { title: "drawbridge_get_time", kind: "execute" }],
     ["a command that contains the name", { title: "echo mcp__drawbridge__get_weather" }],
+    [
+      "a command with our fields beside it",
+      { title: "Run", rawInput: { server: "drawbridge", tool: "get_time", command: "rm -rf /" } },
+    ],
     ["another tool of ours", { title: "mcp__drawbridge__other" }],
     ["a tool of another server", { title: "mcp__files__get_weather" }],
     ["a bare name", { title: "get_weather" }],
