@@ -1,7 +1,7 @@
 // Conversations, client tools and answer formats through the whole product, as the official SDK uses them.
 import type { ChatCompletionMessageParam } from "openai/resources/chat/completions";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
-import { settledBooks } from "../support/books.ts";
+import { idle, settledBooks } from "../support/books.ts";
 import { all } from "../support/event-stream.ts";
 import { account, ask, fleet, model, words } from "../support/fleet.ts";
 import { startSystem, type System } from "../support/system.ts";
@@ -40,6 +40,7 @@ describe("tools of the client", () => {
     const [choice] = first.choices;
     expect(choice?.finish_reason).toBe("tool_calls");
     if (!choice) throw new Error("no choice");
+    await settledBooks(system.admin, "whole-tools");
     const results = (choice.message.tool_calls ?? []).map(
       ({ id }, index): ChatCompletionMessageParam => ({ role: "tool", tool_call_id: id, content: `result ${index}` }),
     );
@@ -63,6 +64,7 @@ describe("tools of the client", () => {
     expect(deltas.map((delta) => delta.function?.arguments ?? "").join("")).toBe('{"city":"Oslo"}');
     expect(chunks.at(-1)?.choices[0]?.finish_reason).toBe("tool_calls");
     const id = deltas[0]?.id ?? "";
+    await settledBooks(system.admin, "streamed-tools");
     const messages: ChatCompletionMessageParam[] = [
       ...question,
       {
@@ -103,6 +105,9 @@ describe("a conversation", () => {
     const answer = first.choices[0]?.message;
     expect(answer?.content).toBe(words(2));
     if (!answer) throw new Error("no answer");
+    // A follow-up that comes before the fleet knows that the slot is free goes to the other account.
+    await settledBooks(system.admin, "talker");
+    await idle(system.admin);
     const second = await client.chat.completions.create({
       model,
       messages: [...history, answer, ...ask({ do: "history" })],
