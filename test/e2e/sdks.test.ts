@@ -126,6 +126,11 @@ describe.each([
     expect((await sdk.streamed(system, prompt)).join("")).toBe(words(5));
   });
 
+  it("is told of a failure that is not its own", async () => {
+    const failing = ask({ do: "error" })[0]?.content ?? "";
+    await expect(sdk.whole(system, failing)).rejects.toThrow(/agent failed to answer/i);
+  });
+
   it("is told of a wrong key", async () => {
     await expect(sdk.whole(system, prompt, "sk-wrong-key-0123456789")).rejects.toThrow(/Incorrect API key/);
   });
