@@ -2,7 +2,7 @@
 import Anthropic from "@anthropic-ai/sdk";
 import { createOpenAICompatible } from "@ai-sdk/openai-compatible";
 import { ChatOpenAI } from "@langchain/openai";
-import { generateText, streamText } from "ai";
+import { generateText, jsonSchema, streamText, tool } from "ai";
 import { afterAll, beforeAll, describe, expect, it } from "vitest";
 import { ask, fleet, model, words } from "../support/fleet.ts";
 import { startSystem, type System } from "../support/system.ts";
@@ -17,7 +17,15 @@ interface Answer {
 interface Adapter {
   whole(system: System, prompt: string, key?: string): Promise<Answer>;
   streamed(system: System, prompt: string): Promise<string[]>;
+  /** The calls of the tool "add" that an answer has. */
+  calls(system: System, prompt: string): Promise<{ readonly name: string; readonly input: unknown }[]>;
 }
+
+const add = {
+  name: "add",
+  description: "Adds two numbers.",
+  parameters: { type: "object" as const, properties: { a: { type: "number" as const } } },
+};
 
 const keyOf = (system: System, key?: string) => key ?? system.apiKey;
 const user = (content: string) => [{ role: "user" as const, content }];
@@ -38,6 +46,16 @@ const openai: Adapter = {
     for await (const { choices } of stream) texts.push(choices[0]?.delta.content ?? "");
     return texts;
   },
+  async calls(system, prompt) {
+    const tools = [{ type: "function" as const, function: add }];
+    const stream = system.openai().chat.completions.stream({ model, messages: user(prompt), tools });
+    const calls = (await stream.finalChatCompletion()).choices[0]?.message.tool_calls ?? [];
+    return calls.flatMap((call) =>
+      call.type === "function"
+        ? [{ name: call.function.name, input: JSON.parse(call.function.arguments) as unknown }]
+        : [],
+    );
+  },
 };
 
 const vercel: Adapter = {
@@ -51,6 +69,11 @@ const vercel: Adapter = {
       texts.push(text);
     }
     return texts;
+  },
+  async calls(system, prompt) {
+    const tools = { add: tool({ description: add.description, inputSchema: jsonSchema(add.parameters) }) };
+    const { toolCalls } = await generateText({ model: vercelModel(system), prompt, tools, maxRetries: 0 });
+    return toolCalls.map(({ toolName, input }) => ({ name: toolName, input: input as unknown }));
   },
 };
 
@@ -67,6 +90,11 @@ const langchain: Adapter = {
     const texts: string[] = [];
     for await (const { text } of await langchainModel(system).stream(prompt)) texts.push(text);
     return texts;
+  },
+  async calls(system, prompt) {
+    const bound = langchainModel(system).bindTools([{ type: "function", function: add }]);
+    const { tool_calls: calls = [] } = await bound.invoke(prompt);
+    return calls.map(({ name, args }) => ({ name, input: args as unknown }));
   },
 };
 
@@ -94,6 +122,14 @@ const anthropic: Adapter = {
       .on("text", (text) => texts.push(text))
       .done();
     return texts;
+  },
+  async calls(system, prompt) {
+    const client = new Anthropic({ baseURL: system.url, apiKey: system.apiKey, maxRetries: 0 });
+    const tools = [{ name: add.name, description: add.description, input_schema: add.parameters }];
+    const { content } = await client.messages
+      .stream({ model, max_tokens: 1_000, messages: user(prompt), tools })
+      .finalMessage();
+    return content.flatMap((block) => (block.type === "tool_use" ? [{ name: block.name, input: block.input }] : []));
   },
 };
 
@@ -124,6 +160,11 @@ describe.each([
 
   it("gets a streamed answer", async () => {
     expect((await sdk.streamed(system, prompt)).join("")).toBe(words(5));
+  });
+
+  it("is asked to run a tool", async () => {
+    const calling = ask({ do: "call", calls: [{ name: "add", arguments: { a: 1 } }] })[0]?.content ?? "";
+    expect(await sdk.calls(system, calling)).toEqual([{ name: "add", input: { a: 1 } }]);
   });
 
   it("is told of a failure that is not its own", async () => {
