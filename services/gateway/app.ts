@@ -20,6 +20,7 @@ import { createAccessHandlers } from "./access/handlers.ts";
 import { createHolds } from "./access/holds.ts";
 import { leastRole } from "./access/roles.ts";
 import { createSettler } from "./access/settle.ts";
+import { keepTrimming } from "./access/retention.ts";
 import { keepSweeping } from "./access/sweep.ts";
 import { createAffinity } from "./channels/affinity.ts";
 import { applyChannels } from "./channels/manage/apply.ts";
@@ -106,7 +107,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const listedModels = withChannelModels(models, directory);
 
   let draining = false;
-  let sweeping: Promise<void> = Promise.resolve();
+  let sweeping: Promise<unknown> = Promise.resolve();
   return {
     access: createAccessHandlers({
       state,
@@ -147,7 +148,10 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       await directory.start();
       holds.start();
       const isOwn = (requestId: string) => holds.has(requestId);
-      sweeping = keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal);
+      sweeping = Promise.all([
+        keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal),
+        keepTrimming({ ledger: state.ledger, clock, log, retentionMs: config.usage_retention }, ending.signal),
+      ]);
     },
     readyModels: async () => (await listedModels.list()).filter(({ ready }) => ready).map(({ name }) => name),
     drain() {

@@ -162,6 +162,8 @@ export const gatewaySettings = z
     hold_ttl: atLeast(1_000).prefault("60s"),
     /** How often holds that ended are looked for. Default 5s. */
     sweep_interval: atLeast(50).prefault("5s"),
+    /** Entries of the usage ledger are kept for so long; what was spent stays in the balances. Default 400d. */
+    usage_retention: atLeast(60_000).prefault("400d"),
     /** A comment is sent on a stream that has been silent for so long. Default 15s. */
     keep_alive_interval: atLeast(10).prefault("15s"),
     /** A stream whose first content takes longer gets its headers then, and comments until it comes; a failure after that is an event. Default 10s. */

@@ -174,6 +174,7 @@ describe("the gateway's section", () => {
       input_tokens_max: 1_000_000,
       hold_ttl: 60_000,
       sweep_interval: 5_000,
+      usage_retention: 400 * 24 * 3_600_000,
       keep_alive_interval: 15_000,
       idempotency_answers_max: 1_000,
       idempotency_ttl: 86_400_000,

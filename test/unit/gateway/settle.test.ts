@@ -4,7 +4,8 @@ import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
 import { End } from "#gen/drawbridge/v1/usage";
 import { createHolds, type Holds } from "../../../services/gateway/access/holds.ts";
-import { createSettler, type Settler } from "../../../services/gateway/access/settle.ts";
+import { keepTrimming } from "../../../services/gateway/access/retention.ts";
+import { createSettler, type Settler, settlementOf } from "../../../services/gateway/access/settle.ts";
 import { keepSweeping, sweepHolds } from "../../../services/gateway/access/sweep.ts";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
@@ -208,5 +209,36 @@ describe("the sweep", () => {
     expect(await quotaBooks(state)).toMatchObject({ held: 0, spent: 7 });
     ending.abort();
     await sweeping;
+  });
+});
+
+describe("the ledger's end", () => {
+  const dayMs = 24 * 3_600_000;
+
+  it("deletes entries that are older than the retention, and no others, in batches", async () => {
+    for (let i = 0; i < 1_200; i++) {
+      const requestId = `old-${i}`;
+      await state.ledger.admit(admission({ requestId, holdMicros: 0, now: clock.now() }));
+      await state.ledger.settle({
+        ...settlementOf({ ...hold, requestId }, undefined, End.CANCELLED),
+        now: clock.now(),
+      });
+    }
+    await clock.advance(10 * dayMs);
+    await state.ledger.admit(admission({ requestId: "young", holdMicros: 0, now: clock.now() }));
+    await state.ledger.settle({
+      ...settlementOf({ ...hold, requestId: "young" }, undefined, End.CANCELLED),
+      now: clock.now(),
+    });
+    const stopping = new AbortController();
+    const trimming = keepTrimming(
+      { ledger: state.ledger, clock, log: silentLog, retentionMs: 5 * dayMs },
+      stopping.signal,
+    );
+    await clock.advance(2_000);
+    const left = await allUsage(state);
+    expect(left.map(({ requestId }) => requestId)).toEqual(["young"]);
+    stopping.abort();
+    await trimming;
   });
 });
