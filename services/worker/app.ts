@@ -28,7 +28,7 @@ import { createPool } from "./pool/pool.ts";
 import { workerHealth } from "./pool/pool-health.ts";
 import { findProfile } from "./profiles/index.ts";
 import { createReaper, type Reaper } from "./process/reaper.ts";
-import { treeMemory } from "./process/process-table.ts";
+import { createTreeMemory } from "./process/process-table.ts";
 import { createRegistration } from "./presence/registration.ts";
 import { createStartGate } from "./pool/start-gate.ts";
 
@@ -189,13 +189,14 @@ function createLanes(options: LanesOptions): ReadonlyMap<string, Lane> {
   const { spec, config } = options;
   const gate = createStartGate(config.starts_max);
   const nextNumber = counter();
+  const measureMemory = createTreeMemory(options.clock);
   const createOne = (account: AccountSpec): Lane => {
     const profile = findProfile(account.agent, { agents: spec.agents, folder: options.folder ?? process.cwd() });
     const log = options.log.child({ account: account.id });
     const generation = spec.generations[account.id] ?? 0n;
     const startAgent = createAgentStarter({ ...options, account, profile, nextNumber });
     const own = { account, generation, profile, startAgent, gate, log };
-    const pool = createPool({ ...options, ...own, measureMemory: treeMemory });
+    const pool = createPool({ ...options, ...own, measureMemory });
     return createLane({ ...options, pool, profile, log });
   };
   return new Map(spec.accounts.map((account) => [account.id, createOne(account)]));

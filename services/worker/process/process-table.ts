@@ -1,6 +1,7 @@
 // Which processes belong to an agent, wherever they went: by parentage, and by a variable in their environment that every descendant
 // inherits, also one that left the process group. Linux only; elsewhere nothing is found, and the process group has to do.
 import { readdir, readFile } from "node:fs/promises";
+import type { Clock } from "../../kit/clock.ts";
 
 /** Every agent process has this variable; its value is unique to the process: WORKERTAG.NUMBER. */
 export const tagVariable = "DRAWBRIDGE_AGENT";
@@ -29,19 +30,36 @@ export async function findDescendants(root: number | undefined, tag: string): Pr
   return found;
 }
 
+/** How long a look at the table serves measurements: the members of a pool are weighed at the same moment, and each look reads all processes. */
+const lookServesMs = 2_000;
+
 /**
- * Resident memory of a process, of its group and of all that descends from it, in bytes. What they share counts for each of them.
+ * Measures resident memory of a process, of its group and of all that descends from it, in bytes. What they share counts for each of them.
  * undefined: not known here.
  */
-export async function treeMemory(root: number): Promise<number | undefined> {
-  const entries = await processTable();
-  const family = new Set<number>(
-    entries.filter(({ pid, group }) => pid === root || group === root).map(({ pid }) => pid),
-  );
-  addDescendants(family, entries);
-  let bytes = 0;
-  for (const pid of family) bytes += await residentBytes(pid);
-  return bytes > 0 ? bytes : undefined;
+export function createTreeMemory(clock: Pick<Clock, "monotonic">): (root: number) => Promise<number | undefined> {
+  let look: { readonly at: number; readonly families: Promise<Families> } | undefined;
+  return async (root) => {
+    const now = clock.monotonic();
+    if (!look || now - look.at > lookServesMs) look = { at: now, families: processTable().then(familiesOf) };
+    let bytes = 0;
+    for (const pid of (await look.families)(root)) bytes += await residentBytes(pid);
+    return bytes > 0 ? bytes : undefined;
+  };
+}
+
+/** The processes of a root's group, and all that descends from them. */
+type Families = (root: number) => Set<number>;
+
+function familiesOf(entries: readonly ProcessEntry[]): Families {
+  const groups = Map.groupBy(entries, (entry) => entry.group);
+  const children = Map.groupBy(entries, (entry) => entry.parent);
+  return (root) => {
+    const family = new Set([root, ...(groups.get(root) ?? []).map(({ pid }) => pid)]);
+    // A set that grows while it is walked is walked to its end.
+    for (const pid of family) for (const child of children.get(pid) ?? []) family.add(child.pid);
+    return family;
+  };
 }
 
 async function residentBytes(pid: number): Promise<number> {
