@@ -1,6 +1,6 @@
 // Our own processes call each other over a lean codec of the Connect protocol. It has to be the protocol: proven here against the stock
 // implementation in both directions, and against bytes that no well-behaved peer sends.
-import { createServer, type Http2Server, type ServerHttp2Stream } from "node:http2";
+import { createServer, type Http2Server, type ServerHttp2Session, type ServerHttp2Stream } from "node:http2";
 import { connect as connectHttp2, constants } from "node:http2";
 import type { AddressInfo } from "node:net";
 import { create, toBinary } from "@bufbuild/protobuf";
@@ -307,6 +307,32 @@ describe("a client of a broken server", () => {
       expect(tokens).toEqual([7n, 7n]);
     }
   });
+});
+
+test("a server that goes away while nothing runs ends no client, and the next call finds the next server", async () => {
+  const open = new Set<ServerHttp2Session>();
+  const server = createServer();
+  server.on("session", (session) => open.add(session));
+  server.on("sessionError", () => {});
+  server.on("stream", (stream) => {
+    stream.respond({ ":status": 200, "content-type": "application/proto" });
+    stream.end();
+  });
+  const client = lean(await listen(server));
+  const leave: ((session: ServerHttp2Session) => void)[] = [
+    (session) => session.goaway(constants.NGHTTP2_NO_ERROR),
+    (session) => session.close(),
+    (session) => session.destroy(),
+    (session) => session.destroy(new Error("gone"), constants.NGHTTP2_INTERNAL_ERROR),
+  ];
+  for (const how of leave) {
+    await until("a call succeeds", () => client.getHealth({}));
+    for (const session of open) how(session);
+    open.clear();
+    // The news takes its way to the client, which has no call that could be told.
+    await new Promise((resolve) => setTimeout(resolve, 50));
+  }
+  await until("a call succeeds", () => client.getHealth({}));
 });
 
 describe("a server with a broken client", () => {

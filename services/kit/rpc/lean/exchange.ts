@@ -1,5 +1,11 @@
 // The client's side of one HTTP/2 stream: opened, bounded by a deadline and a signal, and ended exactly once.
-import { type ClientHttp2Stream, constants, type IncomingHttpHeaders, type OutgoingHttpHeaders } from "node:http2";
+import {
+  type ClientHttp2Stream,
+  constants,
+  type Http2Session,
+  type IncomingHttpHeaders,
+  type OutgoingHttpHeaders,
+} from "node:http2";
 import { Code, ConnectError } from "@connectrpc/connect";
 import type { Http2SessionManager } from "@connectrpc/connect-node";
 import { timeoutMsMax } from "./protocol.ts";
@@ -67,6 +73,7 @@ export function openExchange(request: ExchangeRequest, listener: ExchangeListene
 
   const begin = () => request.session.request("POST", request.path, request.headers, {}).then(attach, fail);
   const attach = (opened: ClientHttp2Stream) => {
+    expectErrors(opened.session);
     const failed = (otherwise: unknown) => {
       if (over || opened !== stream) return;
       const refused = opened.rstCode === constants.NGHTTP2_REFUSED_STREAM;
@@ -116,6 +123,18 @@ export function openExchange(request: ExchangeRequest, listener: ExchangeListene
       if (finish()) stream?.close(constants.NGHTTP2_CANCEL);
     },
   };
+}
+
+const expected = new WeakSet<Http2Session>();
+
+/**
+ * A connection's error is told to each of its streams, and that is enough. The session manager takes its own listener away before it
+ * destroys a connection whose server goes away while nothing runs on it, and an error without a listener would end the process.
+ */
+function expectErrors(session: Http2Session | undefined): void {
+  if (!session || expected.has(session)) return;
+  expected.add(session);
+  session.on("error", () => {});
 }
 
 function broken(): ConnectError {
