@@ -40,12 +40,26 @@ export async function ensureAccess({ state, settings, make = true, now }: Bootst
   const apiKey = given.apiKey ?? (first ? makeKey("user").secret : undefined);
   const adminKey = given.adminKey ?? (first ? makeKey("admin").secret : undefined);
 
-  if ((first || given.apiKey !== undefined) && !(await access.getUser(defaultUserId))) {
-    await access.createUser({ id: defaultUserId, tier: defaultTierName, quotaMicros: defaultQuotaMicros }, now);
+  if (first || given.apiKey !== undefined) {
+    const user = { id: defaultUserId, tier: defaultTierName, quotaMicros: defaultQuotaMicros };
+    await ensure(
+      () => access.getUser(defaultUserId),
+      () => access.createUser(user, now),
+    );
   }
   if (apiKey !== undefined) await ensureKey(access, apiKey, pepper, now);
   if (adminKey !== undefined) await ensureAdminKey(access, adminKey, pepper, now);
   return { apiKey, adminKey };
+}
+
+/** Makes what is not there. Gateways may start at the same time: what another one makes in between is there as well. */
+async function ensure(find: () => Promise<unknown>, make: () => Promise<unknown>): Promise<void> {
+  if (await find()) return;
+  try {
+    await make();
+  } catch (error) {
+    if (!(error instanceof DrawbridgeError) || error.reason !== "ALREADY_EXISTS" || !(await find())) throw error;
+  }
 }
 
 /** A key that could never be sent, or that opens more than it should, is refused instead of stored. */
@@ -70,19 +84,19 @@ async function ensureAdminKey(access: State["access"], secret: string, pepper: s
 
 async function ensureKey(access: State["access"], secret: string, pepper: string, now: number): Promise<void> {
   const hash = hashKey(secret, pepper);
-  if (await access.findKey(hash)) return;
-  await access.createKey(
-    {
-      id: `key_${hash.slice(0, 16)}`,
-      userId: defaultUserId,
-      name: "default",
-      prefix: prefixOf(secret),
-      hash,
-      models: [],
-      allowedAddresses: [],
-      budgetMicros: undefined,
-      expiresAt: undefined,
-    },
-    now,
+  const key = {
+    id: `key_${hash.slice(0, 16)}`,
+    userId: defaultUserId,
+    name: "default",
+    prefix: prefixOf(secret),
+    hash,
+    models: [],
+    allowedAddresses: [],
+    budgetMicros: undefined,
+    expiresAt: undefined,
+  };
+  await ensure(
+    () => access.findKey(hash),
+    () => access.createKey(key, now),
   );
 }

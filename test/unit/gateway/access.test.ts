@@ -149,6 +149,16 @@ describe("the first start", () => {
     expect((await state.access.getUser("default"))?.quota?.granted).toBe(10_000_000n);
   });
 
+  it("takes the keys that are set where several gateways start at the same time", async () => {
+    const settings = { apiKey: "sk-mine-0123456789", adminKey: "sk-admin-mine-0123456789", keyPepper: pepper };
+    await Promise.all(
+      Array.from({ length: 4 }, () => ensureAccess({ state, settings, make: false, now: clock.now() })),
+    );
+    expect(await enter(settings.apiKey)).toMatchObject({ userId: "default" });
+    expect(await state.access.listKeys(undefined, "", 10)).toHaveLength(1);
+    expect((await state.access.getUser("default"))?.quota?.granted).toBe(10_000_000n);
+  });
+
   it("takes a variable that is set to nothing for one that is not set", async () => {
     const { apiKey } = await ensureAccess({ state, settings: { ...unset, apiKey: "" }, now: clock.now() });
     expect(apiKey).toMatch(/^sk-/);
