@@ -5,16 +5,23 @@ import { once } from "node:events";
 import { mkdtemp, rm, writeFile } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
-import OpenAI from "openai";
 import { stringify } from "yaml";
-import { type Admin, createAdmin } from "./admin.ts";
+import { createAdmin } from "./admin.ts";
+import { createClients, everyAccountServes, type ServingSystem } from "./serving-system.ts";
 import { entry } from "./system.ts";
-import { processesOf, type SystemProcess } from "./system-processes.ts";
+import { processesOf } from "./system-processes.ts";
 import { until } from "./until.ts";
 import { freePorts, startValkey } from "./valkey.ts";
 
 export const serviceNames = ["registry", "scheduler", "controller", "gateway"] as const;
 export type ServiceName = (typeof serviceNames)[number];
+
+export const twoOfEach: Readonly<Record<ServiceName, number>> = {
+  registry: 2,
+  scheduler: 2,
+  controller: 2,
+  gateway: 2,
+};
 
 export interface SplitOptions {
   /** The store that they share. Default: a Valkey server, in a corner of their own. */
@@ -27,14 +34,12 @@ export interface SplitOptions {
   readonly environment?: Readonly<Record<string, string>>;
 }
 
-export interface SplitSystem extends AsyncDisposable {
+/** The admin services are asked through the first gateway. */
+export interface SplitSystem extends ServingSystem {
   /** Addresses of the gateways. */
   readonly gateways: readonly string[];
-  readonly folder: string;
-  /** Through the first gateway. */
-  readonly admin: Admin;
-  /** An SDK client of a gateway, without retries of its own. */
-  openai(gateway?: number): OpenAI;
+  /** Clients of this gateway alone. */
+  gateway(index: number): Pick<ServingSystem, "openai" | "request">;
   /** A service's process, such as "gateway-1". */
   pid(name: string): number;
   names(service: ServiceName): string[];
@@ -42,10 +47,8 @@ export interface SplitSystem extends AsyncDisposable {
   kill(name: string, signal?: NodeJS.Signals): Promise<void>;
   /** Starts it again at its address. */
   start(name: string): void;
-  processes(): Promise<SystemProcess[]>;
   /** Waits until a gateway says that a model can be served. */
   ready(gateway?: number): Promise<void>;
-  printed(): string;
 }
 
 /** What every gateway is started with. */
@@ -104,22 +107,26 @@ export async function startSplitSystem(options: SplitOptions): Promise<SplitSyst
     name.startsWith("gateway-") ? [`http://${address}`] : [],
   );
   const admin = starting.use(createAdmin(gateways[0] ?? "", splitKeys.admin));
-  const ready = async (gateway = 0) => {
+  const waitFor = async (what: string, look: () => Promise<boolean>) => {
     try {
-      await until(`gateway ${gateway + 1} can serve`, () => isReady(gateways[gateway] ?? ""), {
-        timeoutMs: readyWithinMs,
-      });
+      await until(what, look, { timeoutMs: readyWithinMs });
     } catch (error) {
       throw new Error(`The system is not ready. It printed:\n${printed.join("").slice(-20_000)}`, { cause: error });
     }
   };
+  const ready = (gateway = 0) => waitFor(`gateway ${gateway + 1} can serve`, () => isReady(gateways[gateway] ?? ""));
   for (const index of gateways.keys()) await ready(index);
+  await waitFor("every account serves", () => everyAccountServes(admin));
   const resources = starting.move();
   return {
     gateways,
+    urls: gateways,
+    apiKey: splitKeys.api,
+    adminKey: splitKeys.admin,
     folder,
     admin,
-    openai: (gateway = 0) => new OpenAI({ baseURL: `${gateways[gateway]}/v1`, apiKey: splitKeys.api, maxRetries: 0 }),
+    ...createClients(gateways, splitKeys.api),
+    gateway: (index) => createClients(gateways.slice(index, index + 1), splitKeys.api),
     pid: (name) => children.get(name)?.pid ?? 0,
     names: (service) => [...addresses.keys()].filter((name) => name.startsWith(`${service}-`)),
     kill,

@@ -6,9 +6,9 @@ import { connect } from "node:net";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { fileURLToPath } from "node:url";
-import OpenAI from "openai";
 import { stringify } from "yaml";
-import { type Admin, createAdmin } from "./admin.ts";
+import { createAdmin } from "./admin.ts";
+import { createClients, everyAccountServes, type ServingSystem } from "./serving-system.ts";
 import { processesOf, type SystemProcess } from "./system-processes.ts";
 import { until } from "./until.ts";
 
@@ -35,44 +35,22 @@ export interface CommandResult {
   readonly errors: string;
 }
 
-export interface System extends AsyncDisposable {
+/** The process of `up`, with what it started. .drawbridge/ is in its folder. */
+export interface System extends ServingSystem {
   /** The public address, such as http://127.0.0.1:40123. */
   readonly url: string;
-  readonly apiKey: string;
-  readonly adminKey: string;
-  /** Where it runs; .drawbridge/ is in it. */
-  readonly folder: string;
   /** The process of `up`. */
   readonly pid: number;
-  /** What it has printed so far, both channels. */
-  printed(): string;
-  /** An SDK client without retries of its own. */
-  openai(options?: { readonly apiKey?: string; readonly maxRetries?: number }): OpenAI;
-  /** A request without any SDK. A body that is no string is sent as JSON. */
-  request(path: string, options?: RawRequest): Promise<Response>;
-  /** The typed services, with the admin key. */
-  readonly admin: Admin;
   /** A client command with --json: what it printed, parsed. Rejects where it fails. */
   cli<T>(...words: string[]): Promise<T>;
   /** Any command, as it ends. */
   command(...words: string[]): Promise<CommandResult>;
-  /** Everything of it that lives: `up`, workers, agents, and what these started. */
-  processes(): Promise<SystemProcess[]>;
   /** Sends a signal and waits for the end of `up`. */
   stop(signal?: NodeJS.Signals): Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   /** Only sends the signal. */
   signal(name: NodeJS.Signals): void;
   /** Resolves when no process of it lives and its port is closed; fails naming what is left. */
   gone(): Promise<void>;
-}
-
-export interface RawRequest {
-  readonly method?: string;
-  readonly body?: unknown;
-  readonly headers?: Readonly<Record<string, string>>;
-  /** null: none. Default: the system's API key. */
-  readonly apiKey?: string | null;
-  readonly signal?: AbortSignal;
 }
 
 const apiKey = "sk-test-of-the-whole-system-0123456789abcdef";
@@ -130,13 +108,6 @@ function collect(child: ChildProcess): () => string {
   return () => text;
 }
 
-/** /readyz is content with one model; a test talks to all of them. */
-async function everyAccountServes(admin: Admin): Promise<boolean> {
-  const [accounts, workers] = await Promise.all([admin.accounts(), admin.workers()]);
-  const healthy = new Set(workers.filter((worker) => worker.health === "healthy").map((worker) => worker.id));
-  return accounts.every((account) => account.credits === 0 || account.workers.some((id) => healthy.has(id)));
-}
-
 interface Started {
   readonly child: ChildProcess;
   readonly folder: string;
@@ -157,23 +128,12 @@ async function runningSystem({ child, folder, environment, printed, options }: S
   const key = keyOf("DRAWBRIDGE_API_KEY", /API key +(\S{16,})/);
   const admin = keyOf("DRAWBRIDGE_ADMIN_KEY", /admin key +(\S{16,})/);
 
-  const request = (path: string, { method, body, headers, apiKey: own, signal }: RawRequest = {}) => {
-    const content = body === undefined ? undefined : typeof body === "string" ? body : JSON.stringify(body);
-    const all = new Headers(headers);
-    if (own !== null && !all.has("authorization")) all.set("authorization", `Bearer ${own ?? key}`);
-    if (content !== undefined && !all.has("content-type")) all.set("content-type", "application/json");
-    return fetch(`${url}${path}`, {
-      method: method ?? (content === undefined ? "GET" : "POST"),
-      headers: all,
-      ...(content === undefined ? {} : { body: content }),
-      ...(signal ? { signal } : {}),
-    });
-  };
+  const clients = createClients([url], key);
   const command = (...words: string[]) =>
     runCommand(words, folder, { DRAWBRIDGE_URL: url, DRAWBRIDGE_ADMIN_KEY: admin });
   const operator = createAdmin(url, admin);
   if (options.until !== "listening") {
-    const ready = async () => (await request("/readyz", { apiKey: null })).ok;
+    const ready = async () => (await clients.request("/readyz", { apiKey: null })).ok;
     const limits = { timeoutMs: startTimeoutMs, everyMs: 50 };
     await until("/readyz answers 200", ready, limits);
     // A start after the first one prints no key that could ask.
@@ -181,15 +141,14 @@ async function runningSystem({ child, folder, environment, printed, options }: S
   }
   const system: System = {
     url,
+    urls: [url],
     apiKey: key,
     adminKey: admin,
     folder,
     pid: child.pid ?? 0,
     admin: operator,
     printed,
-    openai: (client = {}) =>
-      new OpenAI({ baseURL: `${url}/v1`, apiKey: client.apiKey ?? key, maxRetries: client.maxRetries ?? 0 }),
-    request,
+    ...clients,
     command,
     async cli<T>(...words: string[]) {
       const { code, output, errors } = await command(...words, "--json");
