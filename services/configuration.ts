@@ -25,33 +25,52 @@ const internalSettings = z.strictObject({
   advertise: z.url().optional(),
 });
 
-const fileSchema = z.strictObject({
-  /** The gateway's one public port. DRAWBRIDGE_LISTEN, --listen. */
-  listen: listenAddress().prefault("127.0.0.1:8080"),
-  /** The store: sqlite:PATH, or valkey://host:6379 and its kin (docs/state.md). DRAWBRIDGE_STATE, --state. */
-  state: z.string().min(1).default("sqlite:.drawbridge/state.db"),
-  /** Where logs, agents' homes and the local admin key go. DRAWBRIDGE_DIRECTORY. */
-  directory: z.string().min(1).default(".drawbridge"),
-  /** When stopping, time for streams in flight. DRAWBRIDGE_GRACE, --grace. */
-  grace: duration().prefault("30s"),
-  log: z
-    .strictObject({
-      /** DRAWBRIDGE_LOG_LEVEL. */
-      level: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
-    })
-    .prefault({}),
-  agents: agentsSetting,
-  accounts: accountsSetting,
-  prices: pricesSetting,
-  tiers: tiersSetting,
-  channels: channelsSetting,
-  internal: internalSettings.prefault({}),
-  gateway: gatewaySettings,
-  scheduler: schedulerSettings,
-  registry: registrySettings,
-  controller: controllerSettings,
-  worker: workerSettings.prefault({}),
-});
+const fileSchema = z
+  .strictObject({
+    /** The gateway's one public port. DRAWBRIDGE_LISTEN, --listen. */
+    listen: listenAddress().prefault("127.0.0.1:8080"),
+    /** The store: sqlite:PATH, or valkey://host:6379 and its kin (docs/state.md). DRAWBRIDGE_STATE, --state. */
+    state: z.string().min(1).default("sqlite:.drawbridge/state.db"),
+    /** Where logs, agents' homes and the local admin key go. DRAWBRIDGE_DIRECTORY. */
+    directory: z.string().min(1).default(".drawbridge"),
+    /** When stopping, time for streams in flight. DRAWBRIDGE_GRACE, --grace. */
+    grace: duration().prefault("30s"),
+    log: z
+      .strictObject({
+        /** DRAWBRIDGE_LOG_LEVEL. */
+        level: z.enum(["trace", "debug", "info", "warn", "error", "silent"]).default("info"),
+      })
+      .prefault({}),
+    agents: agentsSetting,
+    accounts: accountsSetting,
+    prices: pricesSetting,
+    tiers: tiersSetting,
+    channels: channelsSetting,
+    internal: internalSettings.prefault({}),
+    gateway: gatewaySettings,
+    scheduler: schedulerSettings,
+    registry: registrySettings,
+    controller: controllerSettings,
+    worker: workerSettings.prefault({}),
+  })
+  .superRefine((settings, context) => {
+    // A worker that is cut off is given up after its own lease and ends its turns within the cancel grace. The leases of these turns last longer:
+    // otherwise their credits and places are given away while they still run.
+    const { registry, scheduler, worker } = settings;
+    const givenUpMs = registry.lease_ttl + worker.cancel_grace;
+    const leases = {
+      "registry.prompt_lease_ttl": registry.prompt_lease_ttl,
+      "scheduler.lease_ttl": scheduler.lease_ttl,
+    };
+    for (const [field, leaseMs] of Object.entries(leases)) {
+      if (givenUpMs < leaseMs + scheduler.sweep_interval) continue;
+      context.addIssue({
+        code: "custom",
+        path: field.split("."),
+        message: `expected more than registry.lease_ttl + worker.cancel_grace (${givenUpMs} ms), less scheduler.sweep_interval`,
+      });
+    }
+  });
 
 /** Environment variable → the field that it sets. */
 const environmentFields: Record<string, readonly string[]> = {

@@ -149,7 +149,10 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       holds.start();
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = Promise.all([
-        keepSweeping({ state, isOwn, clock, log, intervalMs: config.sweep_interval }, ending.signal),
+        keepSweeping(
+          { state, isOwn, clock, log, intervalMs: config.sweep_interval, releaseAfterMs: config.hold_ttl },
+          ending.signal,
+        ),
         keepTrimming({ ledger: state.ledger, clock, log, retentionMs: config.usage_retention }, ending.signal),
       ]);
     },

@@ -51,12 +51,20 @@ function learn(view: View, { candidate, model }: GivenLease, outcome: Outcome): 
 /** Leases that one round of the sweep takes. */
 const sweepLimit = 1_000;
 
-/** Settles leases that ended without a report: from the recorded outcome, else as expired, which costs nothing. How many. */
-export async function sweepLeases({ state, view, given, clock, log }: SettleOptions): Promise<number> {
+/**
+ * Settles leases that ended without a report: from the recorded outcome, else as expired, which costs nothing. How many. Without `mayExpire`
+ * only those whose outcome is recorded.
+ */
+export async function sweepLeases(
+  { state, view, given, clock, log }: SettleOptions,
+  mayExpire = true,
+): Promise<number> {
   const now = clock.now();
   const expired = await state.leases.expired(now, sweepLimit);
   for (const lease of expired) {
-    const outcome = (await state.outcomes.byAttempt(lease.attemptId, now)) ?? expiredOutcome(lease, now);
+    const recorded = await state.outcomes.byAttempt(lease.attemptId, now);
+    if (!recorded && !mayExpire) continue;
+    const outcome = recorded ?? expiredOutcome(lease, now);
     // The lease says whose credits it holds, whatever the outcome says.
     outcome.accountId = lease.accountId;
     const { settled, credits } = await state.leases.settle(outcome, now);
@@ -79,14 +87,20 @@ function expiredOutcome(lease: LeaseRecord, now: number): Outcome {
   });
 }
 
-/** Sweeps until the signal is aborted. Any number of schedulers may do so. */
+/**
+ * Sweeps until the signal is aborted. Any number of schedulers may do so. While the store was away nobody could renew a lease or tell its outcome,
+ * so afterwards leases expire only once it has been reachable again for a lease's time.
+ */
 export async function keepSweeping(options: SettleOptions, signal: AbortSignal): Promise<void> {
   const { clock, config, log } = options;
+  let reachableSince: number | undefined = Number.NEGATIVE_INFINITY;
   while (!signal.aborted) {
     try {
       await clock.sleep(config.sweep_interval, signal);
-      await sweepLeases(options);
+      reachableSince ??= clock.monotonic();
+      await sweepLeases(options, clock.monotonic() - reachableSince >= config.lease_ttl);
     } catch (error) {
+      reachableSince = undefined;
       if (!signal.aborted) log.error({ err: error }, "leases could not be swept");
     }
   }

@@ -5,7 +5,8 @@
 //   valkey+cluster://[…@]host[:port],host[:port]…                          a Cluster; some of its nodes
 //
 // `redis` is the same as `valkey`; `valkeys` and `rediss` speak TLS. Several hosts without "+sentinel" are a Cluster. Options: `prefix` stands
-// before every key, `sentinel_password` is for the Sentinels themselves.
+// before every key, `sentinel_password` is for the Sentinels themselves, `ca` is a file with the certificates to trust instead of the well-known
+// ones.
 import { DrawbridgeError } from "../../kit/errors.ts";
 
 export interface StoreNode {
@@ -24,12 +25,14 @@ export interface StoreAddress {
   readonly master: string;
   readonly database: number;
   readonly prefix: string;
+  /** A file in PEM. undefined: the well-known authorities. */
+  readonly ca: string | undefined;
 }
 
 const form =
   /^(?<scheme>valkeys?|rediss?)(?:\+(?<kind>sentinel|cluster))?:\/\/(?:(?<login>[^@/]*)@)?(?<hosts>[^/?@]+)(?:\/(?<path>[^?]*))?(?:\?(?<options>.*))?$/;
 const hostForm = /^(?:\[(?<v6>[0-9a-fA-F:.]+)\]|(?<name>[^:[\]]+))(?::(?<port>\d{1,5}))?$/;
-const optionNames = ["prefix", "db", "sentinel_password"];
+const optionNames = ["prefix", "db", "sentinel_password", "ca"];
 /** Braces in a prefix would be taken for hash tags. */
 const prefixForm = /^[A-Za-z0-9._:-]{0,64}$/;
 
@@ -60,6 +63,7 @@ export function parseStoreAddress(url: string): StoreAddress {
     master: kind === "sentinel" ? path : "",
     database: parseDatabase(options.get("db") ?? (kind === "single" ? path : "")),
     prefix,
+    ca: options.get("ca") ?? undefined,
   };
 }
 

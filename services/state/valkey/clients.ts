@@ -1,6 +1,9 @@
 // The client of a server, of Sentinels or of a Cluster. Nothing waits in a queue for a store that is away: a call fails at once, or within the bounds
 // below, while the client goes on connecting by itself.
+import { readFileSync } from "node:fs";
+import type { ConnectionOptions } from "node:tls";
 import { Cluster, type ClusterOptions, Redis, type RedisOptions } from "ioredis";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import { backoffMs, type Random } from "../../kit/random.ts";
 import type { StoreAddress, StoreNode } from "./address.ts";
 
@@ -55,7 +58,7 @@ function singleOptions(address: StoreAddress, askSentinelsAgain: (times: number)
     // While they elect a new master, Sentinels name none that answers. Without a next look the client would give up for ever.
     sentinelRetryStrategy: askSentinelsAgain,
     ...(address.sentinelPassword === undefined ? {} : { sentinelPassword: address.sentinelPassword }),
-    ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: {} } : {}),
+    ...(address.tls ? { enableTLSForSentinelMode: true, sentinelTLS: tlsOptions(address) } : {}),
   };
 }
 
@@ -73,6 +76,16 @@ function connectionOptions(address: StoreAddress): RedisOptions {
     reconnectOnError: (error) => error.message.startsWith("READONLY"),
     ...(address.username === undefined ? {} : { username: address.username }),
     ...(address.password === undefined ? {} : { password: address.password }),
-    ...(address.tls ? { tls: {} } : {}),
+    ...(address.tls ? { tls: tlsOptions(address) } : {}),
   };
+}
+
+function tlsOptions({ ca }: StoreAddress): ConnectionOptions {
+  if (ca === undefined) return {};
+  try {
+    return { ca: readFileSync(ca) };
+  } catch (error) {
+    const message = `The address of the store ("state") is not valid: the file "${ca}" of its option ca cannot be read.`;
+    throw new DrawbridgeError("INVALID_ARGUMENT", message, { cause: error });
+  }
 }
