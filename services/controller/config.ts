@@ -2,7 +2,7 @@
 // file; their schemas are in account-settings.ts.
 import { z } from "zod";
 import { duration } from "../kit/settings.ts";
-import { dockerSettings } from "./drivers/config.ts";
+import { dockerSettings, kubernetesSettings } from "./drivers/config.ts";
 
 export { accountsSetting, accountSpecs, agentSpecs, agentsSetting } from "./account-settings.ts";
 
@@ -11,10 +11,12 @@ export const stepDownFraction = 2 / 3;
 
 export const controllerSettings = z
   .strictObject({
-    /** What workers run as: child processes of the controller, or containers. Default process. */
-    driver: z.enum(["process", "docker"]).default("process"),
+    /** What workers run as: child processes of the controller, containers, or Pods of a cluster. Default process. */
+    driver: z.enum(["process", "docker", "kubernetes"]).default("process"),
     /** Where containers run, and how. */
     docker: dockerSettings,
+    /** Where Pods run, and how. */
+    kubernetes: kubernetesSettings,
     /** Accounts and workers are compared at least so often. Default 30s. */
     resync: duration().prefault("30s"),
     /** The least time between two comparisons that events ask for. Default 100ms. */

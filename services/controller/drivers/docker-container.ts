@@ -1,10 +1,9 @@
 // What a worker's container is made of. Pure, but for the environment that references are resolved in.
 import type { ContainerCreateOptions, MountSettings } from "dockerode";
-import { toJsonString } from "@bufbuild/protobuf";
-import { type EnvValue, type WorkerSpec, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
+import type { EnvValue, WorkerSpec } from "#gen/drawbridge/v1/account";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import type { DockerSettings } from "./config.ts";
-import type { Environment } from "./worker-environment.ts";
+import { type Environment, workerSpecJson } from "./worker-environment.ts";
 
 /** The labels by which a system knows its containers. */
 export const label = {
@@ -34,7 +33,7 @@ export function containerOptions(spec: WorkerSpec, epoch: number, context: Conta
   const { settings } = context;
   const name = containerName(settings.system, spec.workerId);
   const onHost = settings.network === "host";
-  const json = toJsonString(WorkerSpecSchema, spec);
+  const json = workerSpecJson(spec);
   return {
     Image: settings.image,
     Cmd: ["worker", "--listen", onHost ? "127.0.0.1:0" : `0.0.0.0:${settings.port}`],

@@ -23,7 +23,8 @@ export interface WorkerExit extends WorkerProcess {
 
 export interface WorkerDriver extends AsyncDisposable {
   /**
-   * Starts a worker; resolves when its process runs, which is before it registers. A worker of that id that runs already is left alone.
+   * Starts a worker; resolves when its process runs, or is bound to (a Pod waits for a node and for its image), which is before it registers. A worker
+   * of that id that runs already is left alone.
    * NOT_LEADER for an epoch lower than one that was seen. Disposing the driver ends the workers that cannot outlive it.
    */
   create(spec: WorkerSpec, epoch: number, signal: AbortSignal): Promise<void>;

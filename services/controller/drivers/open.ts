@@ -36,6 +36,19 @@ export async function openDriver(options: DriverOptions): Promise<WorkerDriver> 
       const environment = process.env;
       return createDockerDriver({ ...options, engine, settings: settings.docker, environment });
     }
+    case "kubernetes": {
+      const [{ loadCluster }, { createKubernetesDriver }] = await Promise.all([
+        import("./kubernetes/cluster.ts"),
+        import("./kubernetes/driver.ts"),
+      ]);
+      const cluster = loadCluster(settings.kubernetes, process.env);
+      return createKubernetesDriver({
+        ...options,
+        ...cluster,
+        settings: settings.kubernetes,
+        drainGraceMs: settings.drain_grace,
+      });
+    }
   }
 }
 

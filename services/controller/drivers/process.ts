@@ -3,15 +3,14 @@
 import { type ChildProcess, spawn } from "node:child_process";
 import { once } from "node:events";
 import { join } from "node:path";
-import { toJsonString } from "@bufbuild/protobuf";
-import { type WorkerSpec, WorkerSpecSchema } from "#gen/drawbridge/v1/account";
+import type { WorkerSpec } from "#gen/drawbridge/v1/account";
 import type { Clock } from "../../kit/clock.ts";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import { createFence } from "../../kit/fence.ts";
 import type { Log } from "../../kit/log.ts";
 import { openRotatingFile, type RotatingFile } from "../../kit/rotating-file.ts";
 import type { WorkerDriver, WorkerExit, WorkerProcess } from "./driver.ts";
-import { type Environment, workerEnvironment } from "./worker-environment.ts";
+import { type Environment, workerEnvironment, workerSpecJson } from "./worker-environment.ts";
 
 export interface ProcessDriverOptions {
   /** The program; it is run as `node ENTRY worker`. */
@@ -36,8 +35,6 @@ export interface ProcessDriverOptions {
 
 /** A worker's log has two files of this size at most. */
 const logBytesMax = 5 * 1024 * 1024;
-/** The kernel takes no longer string in an environment (128 KiB). */
-const specBytesMax = 120 * 1024;
 
 interface Child extends WorkerProcess {
   readonly process: ChildProcess;
@@ -116,13 +113,7 @@ export function createProcessDriver(options: ProcessDriverOptions): WorkerDriver
 }
 
 async function spawnWorker(spec: WorkerSpec, options: ProcessDriverOptions): Promise<ChildProcess> {
-  const json = toJsonString(WorkerSpecSchema, spec);
-  if (Buffer.byteLength(json) > specBytesMax) {
-    throw new DrawbridgeError(
-      "INVALID_ARGUMENT",
-      `The specification of worker ${spec.workerId} is longer than ${specBytesMax / 1024} KiB. Name fewer models or variables.`,
-    );
-  }
+  const json = workerSpecJson(spec);
   const output = openRotatingFile(join(options.directory, "logs", logName(spec.workerId)), logBytesMax);
   try {
     const child = spawn(process.execPath, [options.entry, "worker", ...(options.arguments ?? [])], {
