@@ -148,13 +148,17 @@ export function createKubelet({ store, program, secrets, environment: base, outp
       run.process.kill("SIGKILL");
     },
     async [Symbol.asyncDispose]() {
-      for (const { process: child } of runs.values()) {
-        child.kill("SIGKILL");
-        await ended(child);
-      }
+      await Promise.all([...runs.values()].map(({ process: child }) => endSoon(child)));
       for (const helper of helpers) helper.kill("SIGKILL");
     },
   };
+}
+
+async function endSoon(child: ChildProcess): Promise<void> {
+  const hurry = setTimeout(() => child.kill("SIGKILL"), 5_000);
+  child.kill("SIGTERM");
+  await ended(child);
+  clearTimeout(hurry);
 }
 
 async function ended(child: ChildProcess): Promise<void> {
