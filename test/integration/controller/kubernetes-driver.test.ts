@@ -15,7 +15,7 @@ import {
   type KubernetesDriverOptions,
 } from "../../../services/controller/drivers/kubernetes/driver.ts";
 import { type Clock, systemClock } from "../../../services/kit/clock.ts";
-import { silentLog } from "../../../services/kit/log.ts";
+import { createLog, silentLog } from "../../../services/kit/log.ts";
 import { systemRandom } from "../../../services/kit/random.ts";
 import { parseSettings } from "../../../services/kit/settings.ts";
 import { type KubernetesApi, namespace, type Rule, startKubernetesApi } from "../../support/kubernetes-api.ts";
@@ -290,4 +290,18 @@ it("leaves Pods of other systems and of other makers alone", async () => {
   await expect(one.create(workerSpec("a-2"), 5, unaborted)).rejects.toMatchObject({ reason: "ALREADY_EXISTS" });
   await expect(one.destroy("a-2", 5)).rejects.toMatchObject({ reason: "ALREADY_EXISTS" });
   expect(await one.list()).toHaveLength(1);
+});
+
+it("says why a Pod has never run when it is given up", async () => {
+  await using api = await start();
+  const written: string[] = [];
+  const log = createLog({ name: "test", destination: { write: (line) => void written.push(line) } });
+  await using driver = driverOf(api, {}, { log });
+  const missing = secretKey("nowhere", "KEY");
+  await driver.create(workerSpec("a-1", { KEY: { case: "fromKubernetesSecret", value: missing } }), 1, unaborted);
+  await until("the kubelet has looked", () => podOf(api, "a-1")?.status?.containerStatuses);
+  expect(await driver.list()).toHaveLength(1);
+  await driver.destroy("a-1", 1);
+  expect(written.join("")).toContain('secret \\"nowhere\\" has no key');
+  expect(await driver.list()).toEqual([]);
 });

@@ -228,7 +228,7 @@ function failure(error: unknown): DrawbridgeError {
   }
   const why = messageOf(error.body);
   if (error.code === 401 || error.code === 403) {
-    const message = `The API server refuses the controller: ${why}. Give its service account the Role in deploy/kubernetes/rbac.yaml.`;
+    const message = `The API server refuses the controller: ${why}. Look whether its service account has the Role in deploy/kubernetes/rbac.yaml, and whether a quota or a policy forbids it.`;
     return new DrawbridgeError("PERMISSION_DENIED", message, { cause: error });
   }
   const reason = error.code === 400 || error.code === 422 ? "INVALID_ARGUMENT" : "INTERNAL";

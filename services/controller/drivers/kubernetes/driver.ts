@@ -13,7 +13,7 @@ import { createExits } from "../exits.ts";
 import { createKubernetesApi } from "./api.ts";
 import { createLeaderRecord } from "./leader-record.ts";
 import { podName, workerLabels, workerSelector } from "./names.ts";
-import { endingOf, isEnding, isRunning, runOf, workerPod } from "./pod.ts";
+import { endingOf, isEnding, isRunning, obstacleOf, runOf, workerPod } from "./pod.ts";
 import { createPodView } from "./pod-view.ts";
 
 export interface KubernetesDriverOptions {
@@ -91,7 +91,11 @@ export function createKubernetesDriver(options: KubernetesDriverOptions): Worker
       const made = await api.createPod(pod, signal);
       if (made) return await keep(made, spec.workerId, epoch, signal);
       const present = await find(spec.workerId, signal);
-      if (!present) continue;
+      if (!present) {
+        // It went meanwhile, or a quota was being counted.
+        await clock.sleep(lookAgainMs, signal);
+        continue;
+      }
       if (!isRunning(present)) {
         await remove(present, spec.workerId, 0, signal);
         continue;
@@ -127,6 +131,8 @@ export function createKubernetesDriver(options: KubernetesDriverOptions): Worker
         return;
       }
       view.made(present);
+      const obstacle = obstacleOf(present);
+      if (obstacle) log.warn({ worker: workerId, pod: present.metadata?.name, obstacle }, "the Pod has never run");
       if (isRunning(present)) exits.request(present.metadata?.uid ?? "");
       await remove(present, workerId, terminateSeconds, ending.signal);
     },

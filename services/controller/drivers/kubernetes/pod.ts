@@ -132,6 +132,17 @@ export function isEnding({ metadata }: V1Pod): boolean {
   return metadata?.deletionTimestamp !== undefined;
 }
 
+/** Why a Pod does not run yet, such as a missing image, a missing Secret, or no node with room. */
+export function obstacleOf({ status }: V1Pod): string | undefined {
+  if (status?.phase !== "Pending") return undefined;
+  const waiting = status.containerStatuses?.[0]?.state?.waiting;
+  const unscheduled = status.conditions?.find(
+    (condition) => condition.type === "PodScheduled" && condition.status === "False",
+  );
+  const { reason, message } = waiting ?? unscheduled ?? {};
+  return reason && `${reason}: ${message ?? "no more is known"}`;
+}
+
 export function runOf({ metadata, status }: V1Pod, log: Log): Run | undefined {
   try {
     const spec = fromJsonString(WorkerSpecSchema, metadata?.annotations?.[specAnnotation] ?? "");
