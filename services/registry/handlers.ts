@@ -14,6 +14,7 @@ import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import type { State } from "../state/state.ts";
 import type { RegistrySettings } from "./config.ts";
+import { createDirectoryReader } from "./directory-reader.ts";
 import { recordOutcomes, takeBeat } from "./heartbeat.ts";
 import { watchWorkers } from "./watch.ts";
 
@@ -29,7 +30,14 @@ export interface HandlerDependencies {
 }
 
 export function createHandlers(options: HandlerDependencies): ServiceImpl<typeof RegistryService> {
-  const { state, clock, config, ending } = options;
+  const { state, clock, log, config, ending } = options;
+  const reader = createDirectoryReader({
+    directory: state.workers,
+    clock,
+    log,
+    rereadMs: config.prune_interval,
+    ending,
+  });
   return {
     async register({ worker }) {
       if (!worker) throw new DrawbridgeError("INVALID_ARGUMENT", "worker is missing.");
@@ -65,8 +73,7 @@ export function createHandlers(options: HandlerDependencies): ServiceImpl<typeof
 
     async *watchWorkers(_request, context) {
       const signal = AbortSignal.any([context.signal, ending]);
-      const { prune_interval: rereadMs, bookmark_interval: bookmarkMs } = config;
-      yield* watchWorkers({ directory: state.workers, clock, signal, rereadMs, bookmarkMs });
+      yield* watchWorkers({ reader, signal, bookmarkMs: config.bookmark_interval });
       // An end without an error would look like success: a watch has no end of its own.
       signal.throwIfAborted();
     },

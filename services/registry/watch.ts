@@ -3,43 +3,39 @@
 import type { MessageInitShape } from "@bufbuild/protobuf";
 import type { WatchWorkersResponseSchema } from "#gen/drawbridge/v1/registry_service";
 import type { Worker } from "#gen/drawbridge/v1/worker";
-import type { Clock } from "../kit/clock.ts";
-import type { WorkerDirectory } from "../state/state.ts";
+import type { DirectoryReader } from "./directory-reader.ts";
 
 export interface WatchOptions {
-  readonly directory: WorkerDirectory;
-  readonly clock: Clock;
+  readonly reader: DirectoryReader;
   readonly signal: AbortSignal;
-  /** A death makes no hint; the directory is read again at least so often, in ms. */
-  readonly rereadMs: number;
   readonly bookmarkMs: number;
 }
 
 type Element = MessageInitShape<typeof WatchWorkersResponseSchema>;
 
-export async function* watchWorkers(options: WatchOptions): AsyncGenerator<Element, void, undefined> {
-  const { directory, clock, signal } = options;
-  using changes = createWakeUp(directory, clock);
+/** What it keeps of a watcher is one revision for each worker: a watcher that does not read gets no further looks. */
+export async function* watchWorkers({
+  reader,
+  signal,
+  bookmarkMs,
+}: WatchOptions): AsyncGenerator<Element, void, undefined> {
+  using watch = reader.watch();
   /** Worker id → the revision that the watcher has. */
   let known: ReadonlyMap<string, bigint> | undefined;
-  let saidAt = clock.monotonic();
+  let version = 0;
   while (!signal.aborted) {
-    changes.clear();
-    const { workers, revision } = await directory.list(clock.now());
-    const elements = known ? differences(known, workers) : [snapshotOf(workers)];
-    for (const element of elements) yield { element, revision: BigInt(revision) };
-    if (elements.length > 0) saidAt = clock.monotonic();
-    else if (clock.monotonic() - saidAt >= options.bookmarkMs) {
-      saidAt = clock.monotonic();
-      yield { element: { case: "bookmark", value: {} }, revision: BigInt(revision) };
-    }
-    known = new Map(workers.map((worker) => [worker.id, worker.revision]));
-    await changes.wait(options.rereadMs, signal);
+    const look = await watch.after(version, bookmarkMs, signal);
+    const revision = BigInt(look.revision);
+    const elements = known ? differences(known, look.workers) : [snapshotOf(look.workers)];
+    for (const element of elements) yield { element, revision };
+    if (elements.length === 0) yield { element: { case: "bookmark", value: {} }, revision };
+    known = new Map(look.workers.map((worker) => [worker.id, worker.revision]));
+    ({ version } = look);
   }
 }
 
-function snapshotOf(workers: Worker[]): Element["element"] {
-  return { case: "snapshot", value: { workers } };
+function snapshotOf(workers: readonly Worker[]): Element["element"] {
+  return { case: "snapshot", value: { workers: [...workers] } };
 }
 
 /** What brings somebody who knows these revisions to the present. */
@@ -51,24 +47,4 @@ function differences(known: ReadonlyMap<string, bigint>, workers: readonly Worke
     ...gone.map((value) => ({ case: "removedWorkerId", value }) as const),
     ...changed.map((value) => ({ case: "put", value }) as const),
   ];
-}
-
-/** Waits for a hint, or for time to pass. A hint that came since `clear` is not missed. */
-function createWakeUp(directory: WorkerDirectory, clock: Clock) {
-  let hinted = Promise.withResolvers<void>();
-  const subscription = directory.onChange(() => hinted.resolve());
-  return {
-    clear() {
-      hinted = Promise.withResolvers();
-    },
-    async wait(ms: number, signal: AbortSignal): Promise<void> {
-      using _timer = clock.after(ms, hinted.resolve);
-      const abort = () => hinted.resolve();
-      signal.addEventListener("abort", abort, { once: true });
-      if (signal.aborted) abort();
-      await hinted.promise;
-      signal.removeEventListener("abort", abort);
-    },
-    [Symbol.dispose]: () => subscription[Symbol.dispose](),
-  };
 }

@@ -6,6 +6,7 @@ import { RegistryService, type WatchWorkersResponse } from "#gen/drawbridge/v1/r
 import { End, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { Health, type Worker, WorkerSchema } from "#gen/drawbridge/v1/worker";
 import { parseSettings } from "../../../services/kit/settings.ts";
+import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { localClient } from "../../../services/kit/rpc/local.ts";
 import { createRegistryApp } from "../../../services/registry/app.ts";
@@ -56,6 +57,7 @@ describe("registry", () => {
 
     const change = next();
     await registry.heartbeat({ worker: worker("w1", { availableSlots: 1 }) });
+    await clock.advance(100);
     expect((await change).element).toMatchObject({ case: "put", value: { id: "w1", pools: [{ availableSlots: 1 }] } });
 
     // Bookmarks come while nothing changes; the death comes by time alone.
@@ -137,6 +139,50 @@ describe("registry", () => {
       pageToken = page.nextPageToken;
     } while (pageToken);
     expect(ids).toEqual(["w1", "w2", "w3"]);
+  });
+
+  it("reads the store once for all who watch, and a watcher that was away gets the present, not the past", async () => {
+    const { registry, state, clock } = await startRegistry();
+    let reads = 0;
+    const list = state.workers.list.bind(state.workers);
+    state.workers.list = (now) => {
+      reads += 1;
+      return list(now);
+    };
+    await registry.register({ worker: worker("w1") });
+    const watchers = Array.from({ length: 20 }, () => watcher(registry.watchWorkers({})));
+    for (const next of watchers) expect((await next()).element.case).toBe("snapshot");
+    expect(reads).toBeLessThanOrEqual(2);
+    const [away, ...present] = watchers;
+    for (const availableSlots of [1, 0, 1]) {
+      const before = reads;
+      const changes = present.map((next) => next());
+      await registry.heartbeat({ worker: worker("w1", { availableSlots }) });
+      await clock.advance(200);
+      for (const change of await Promise.all(changes)) {
+        expect(change.element).toMatchObject({ case: "put", value: { pools: [{ availableSlots }] } });
+      }
+      expect(reads - before).toBeLessThanOrEqual(2);
+    }
+    // What it missed is one difference.
+    expect((await away?.())?.element).toMatchObject({ case: "put", value: { pools: [{ availableSlots: 1 }] } });
+    const late = watcher(registry.watchWorkers({}));
+    expect((await late()).element).toMatchObject({ case: "snapshot", value: { workers: [{ id: "w1" }] } });
+  });
+
+  it("keeps its watches while the store is away", async () => {
+    const { registry, state, clock } = await startRegistry();
+    await registry.register({ worker: worker("w1") });
+    const next = watcher(registry.watchWorkers({}));
+    await next();
+    const list = state.workers.list.bind(state.workers);
+    state.workers.list = () => Promise.reject(new DrawbridgeError("STATE_UNAVAILABLE", "The store is away."));
+    const news = next();
+    await clock.advance(5_000);
+    state.workers.list = list;
+    await registry.heartbeat({ worker: worker("w1", { availableSlots: 0 }) });
+    await clock.advance(2_000);
+    expect((await news).element).toMatchObject({ case: "put", value: { pools: [{ availableSlots: 0 }] } });
   });
 
   it("ends its watches with an error when it stops", async () => {
