@@ -18,7 +18,12 @@ const assistantContent = z.union([text, z.array(z.discriminatedUnion("type", [te
 const toolCall = z.strictObject({
   id: z.string().min(1).max(256),
   type: z.literal("function"),
-  function: z.strictObject({ name: z.string().min(1).max(256), arguments: text }),
+  function: z.strictObject({
+    name: z.string().min(1).max(256),
+    arguments: text,
+    /** What the official SDK adds to an answer that it helped to read, and sends back. */
+    parsed_arguments: z.unknown().optional(),
+  }),
 });
 
 const name = z.string().max(256).optional();
@@ -32,6 +37,8 @@ const assistantMessage = z
     tool_calls: z.array(toolCall).max(128).optional(),
     // What an answer of ours or of OpenAI's carries, sent back as history.
     annotations: z.array(z.unknown()).optional(),
+    /** As parsed_arguments of a tool call. */
+    parsed: z.unknown().optional(),
     audio: z.null().optional(),
     function_call: z.null().optional(),
     reasoning_content: text.nullish(),
