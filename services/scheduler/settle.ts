@@ -89,11 +89,11 @@ function expiredOutcome(lease: LeaseRecord, now: number): Outcome {
 
 /**
  * Sweeps until the signal is aborted. Any number of schedulers may do so. While the store was away nobody could renew a lease or tell its outcome,
- * so afterwards leases expire only once it has been reachable again for a lease's time.
+ * so leases expire only once it has been reachable for a lease's time. That holds for a scheduler that has just started, too: it does not know.
  */
 export async function keepSweeping(options: SettleOptions, signal: AbortSignal): Promise<void> {
   const { clock, config, log } = options;
-  let reachableSince: number | undefined = Number.NEGATIVE_INFINITY;
+  let reachableSince: number | undefined;
   while (!signal.aborted) {
     try {
       await clock.sleep(config.sweep_interval, signal);

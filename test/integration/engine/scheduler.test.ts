@@ -54,13 +54,13 @@ async function addAccount(id: string, { credits = 10, slots = 4, queue = 2 } = {
   await state.workers.put(worker, 3_600_000, clock.now());
 }
 
-async function startScheduler() {
+async function startScheduler(settings: object = {}) {
   const common = { state, clock, random: seededRandom(1), log: silentLog };
   const registry = stack.use(createRegistryApp({ ...common, config: registrySettings.parse({}) }));
   const app = stack.use(
     createSchedulerApp({
       ...common,
-      config: schedulerSettings.parse({}),
+      config: schedulerSettings.parse(settings),
       registry: localClient(RegistryService, registry.service),
       worker: () => {
         throw new Error("no prompt is run here");
@@ -116,13 +116,13 @@ describe("a lease", () => {
 
   test("that nobody reports ends, gives its credits and its place back", async () => {
     await addAccount("a", { slots: 1, queue: 0 });
-    const scheduler = await startScheduler();
+    const scheduler = await startScheduler({ queue: { wait_max: "120s" } });
     await acquire(scheduler, "1");
     const next = acquire(scheduler, "2");
     await clock.advance(30_000);
     expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 1_000n, spent: 0n });
     await state.leases.renew("a", ["1"], clock.now() + 20_000);
-    await clock.advance(28_000);
+    await clock.advance(40_000);
     const lease = await next;
     expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 1_000n, spent: 0n });
     await scheduler.report({ outcome: outcomeOf(lease) });
