@@ -48,6 +48,8 @@ export function createApply(options: ApplyOptions): Apply {
 
   async function createWorker(step: Step, account: Account | undefined, { epoch, signal }: Mandate): Promise<void> {
     if (!account) throw new DrawbridgeError("NOT_FOUND", `Account ${step.accountId} is gone.`);
+    // Whoever ran under this name before is over, even if nobody told of its end: its silence is not its successor's.
+    options.health.forget(step.workerId);
     await driver.create(workerSpec(step.workerId, account, options.agents, epoch), epoch, signal);
     events.record("WorkerCreated", step.reason, step);
   }

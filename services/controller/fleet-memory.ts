@@ -52,7 +52,12 @@ export function createFleetMemory(): FleetMemory {
 
   return {
     see(workers, processes, now) {
-      for (const { workerId } of processes) owned.add(workerId);
+      for (const { workerId, startedAt } of processes) {
+        owned.add(workerId);
+        // What was noted before it started concerns an earlier process of this name, of whose end nobody told.
+        for (const noted of [draining, lost])
+          if ((noted.get(workerId) ?? startedAt) < startedAt) noted.delete(workerId);
+      }
       const there = new Set([...workers.map(({ id }) => id), ...processes.map(({ workerId }) => workerId)]);
       for (const id of owned) if (!there.has(id)) owned.delete(id);
       for (const id of draining.keys()) if (!there.has(id)) draining.delete(id);

@@ -24,6 +24,8 @@ export interface HealthChecks {
   address(workerId: string): string | undefined;
   /** The worker has ended: what is known of it says nothing about its successor. */
   forget(workerId: string): void;
+  /** Others may have replaced any of them meanwhile: what was known says nothing any more. */
+  forgetAll(): void;
 }
 
 /** Questions at the same time. */
@@ -84,6 +86,10 @@ export function createHealthChecks(options: HealthChecksOptions): HealthChecks {
     forget(workerId) {
       seen.delete(workerId);
       records.delete(workerId);
+    },
+    forgetAll() {
+      seen.clear();
+      records.clear();
     },
   };
 }

@@ -126,6 +126,7 @@ export function createLoop(options: LoopOptions): Loop {
       leadership.onChange((lead) => {
         if (!lead) return;
         leadingSince = clock.now();
+        options.health.forgetAll();
         options.events.record("LeaderElected", `A controller leads, in epoch ${lead.epoch}.`);
         trigger.fire();
       }),
