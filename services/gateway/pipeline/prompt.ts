@@ -117,8 +117,11 @@ export function toolsOf(definitions: readonly ToolDefinition[], choice: ChoiceOf
   if (missing !== undefined) {
     throw new ParameterError(`The tool '${missing}' of \`tool_choice\` is not among \`tools\`.`, "tool_choice");
   }
-  const allowed = definitions.filter(({ name }) => !names || names.includes(name));
   const [only] = names?.length === 1 ? names : [];
+  // With one by name the others go along, and the worker refuses their calls: the request that brings the result offers all of them again, and
+  // continues this conversation only if it is about the same tools.
+  const named = mode === "required" && only !== undefined;
+  const allowed = definitions.filter(({ name }) => named || !names || names.includes(name));
   return {
     tools: allowed.map(toolOf),
     toolChoice: create(ToolChoiceSchema, {

@@ -122,7 +122,9 @@ describe("tools", () => {
 
   it("may be one by name, or a part of them", () => {
     const named = (name: string) => ({ type: "function", function: { name } });
-    expect(choose(named("add")).toolChoice).toMatchObject({ mode: ToolChoiceMode.REQUIRED, name: "add" });
+    const one = choose(named("add"));
+    expect(one.toolChoice).toMatchObject({ mode: ToolChoiceMode.REQUIRED, name: "add" });
+    expect(one.tools.map(({ name }) => name)).toEqual(["add", "look.up"]);
     const some = choose({ type: "allowed_tools", allowed_tools: { mode: "auto", tools: [named("look.up")] } });
     expect(some.tools.map(({ name }) => name)).toEqual(["look.up"]);
     expect(some.toolChoice?.mode).toBe(ToolChoiceMode.AUTO);
