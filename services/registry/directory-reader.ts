@@ -15,7 +15,7 @@ export interface Look {
 export interface DirectoryWatch extends Disposable {
   /**
    * A look that is newer than `version`, as soon as there is one; after `waitMs` the newest, whatever it is. Rejects with the signal's reason, and
-   * where the first look fails.
+   * once the directory could not be read since the watch began.
    */
   after(version: number, waitMs: number, signal: AbortSignal): Promise<Look>;
 }
@@ -46,6 +46,7 @@ export function createDirectoryReader(options: DirectoryReaderOptions): Director
   let version = 0;
   let wakeUp = Promise.withResolvers<void>();
   let running = false;
+  let failure: { readonly number: number; readonly error: unknown } | undefined;
 
   async function read(): Promise<void> {
     try {
@@ -55,9 +56,12 @@ export function createDirectoryReader(options: DirectoryReaderOptions): Director
       look = { version, workers, revision };
       if (changed) for (const { resolve } of waiting) resolve();
     } catch (error) {
-      // Whoever has a look keeps it: a store that is away says nothing about the workers.
-      log.warn({ err: error }, "the worker directory could not be read; it is tried again");
-      if (!look) for (const { reject } of waiting) reject(error);
+      // Every watch ends: whoever watches knows then that nothing is known, and begins anew with caution. If watches went on, the leases that
+      // nobody could renew meanwhile would look like deaths.
+      log.warn({ err: error }, "the worker directory could not be read; its watches end");
+      look = undefined;
+      failure = { number: (failure?.number ?? 0) + 1, error };
+      for (const { reject } of waiting) reject(error);
     }
   }
 
@@ -91,8 +95,10 @@ export function createDirectoryReader(options: DirectoryReaderOptions): Director
       watches += 1;
       begin();
       let held = true;
+      const begunAt = failure?.number;
       return {
         async after(seen, waitMs, signal) {
+          if (failure && failure.number !== begunAt) throw failure.error;
           if (!look || look.version <= seen) await news(waitMs, signal);
           // Time may have passed before the first look is there.
           while (!look) await news(waitMs, signal);

@@ -170,19 +170,24 @@ describe("registry", () => {
     expect((await late()).element).toMatchObject({ case: "snapshot", value: { workers: [{ id: "w1" }] } });
   });
 
-  it("keeps its watches while the store is away", async () => {
+  it("ends its watches when the store is away, so that nobody takes silence for news, and serves new ones afterwards", async () => {
     const { registry, state, clock } = await startRegistry();
     await registry.register({ worker: worker("w1") });
-    const next = watcher(registry.watchWorkers({}));
-    await next();
+    const [waiting, slow] = [watcher(registry.watchWorkers({})), watcher(registry.watchWorkers({}))];
+    await waiting();
+    await slow();
     const list = state.workers.list.bind(state.workers);
     state.workers.list = () => Promise.reject(new DrawbridgeError("STATE_UNAVAILABLE", "The store is away."));
-    const news = next();
+    const ended = expect(waiting()).rejects.toMatchObject({ reason: "STATE_UNAVAILABLE" });
     await clock.advance(5_000);
+    await ended;
     state.workers.list = list;
-    await registry.heartbeat({ worker: worker("w1", { availableSlots: 0 }) });
+    // One that was not waiting at that moment has missed it no less.
+    await expect(slow()).rejects.toMatchObject({ reason: "STATE_UNAVAILABLE" });
+    await registry.heartbeat({ worker: worker("w1") });
+    const again = watcher(registry.watchWorkers({}))();
     await clock.advance(2_000);
-    expect((await news).element).toMatchObject({ case: "put", value: { pools: [{ availableSlots: 0 }] } });
+    expect((await again).element).toMatchObject({ case: "snapshot", value: { workers: [{ id: "w1" }] } });
   });
 
   it("ends its watches with an error when it stops", async () => {
