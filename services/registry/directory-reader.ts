@@ -36,7 +36,7 @@ export interface DirectoryReaderOptions {
 }
 
 /** Hints that come faster than this share a read. */
-const gapMs = 50;
+const gapMs = 10;
 
 export function createDirectoryReader(options: DirectoryReaderOptions): DirectoryReader {
   const { directory, clock, log, rereadMs, ending } = options;
