@@ -29,7 +29,7 @@ export function addCors(app: FastifyInstance, origins: readonly string[]): void 
     const { origin } = request.headers;
     if (origin !== undefined && allows(origin)) {
       reply.headers({
-        "access-control-allow-methods": "GET, POST",
+        "access-control-allow-methods": "GET, POST, DELETE",
         "access-control-allow-headers":
           request.headers["access-control-request-headers"] ?? "authorization, content-type",
         "access-control-max-age": String(maxAgeSeconds),

@@ -30,6 +30,7 @@ import { addOwnRoutes } from "./own-routes.ts";
 import { authorizationOf, dialectOf, speaksAnthropic } from "./dialect.ts";
 import { beginExchange } from "./exchange.ts";
 import { commonHeaders } from "./headers.ts";
+import { watchMethods } from "./methods.ts";
 import type { Metrics } from "./metrics.ts";
 import type { OverloadGuard } from "./overload.ts";
 
@@ -166,7 +167,8 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
     }
     return send(reply, answer);
   });
-  app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(app, request)));
+  const methodsOf = watchMethods(app);
+  app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(request, methodsOf)));
 }
 
 /** A request that was refused before its admission tells the limits too. */
@@ -187,11 +189,10 @@ function send(reply: FastifyReply, answer: ErrorAnswer): FastifyReply {
   return reply.code(status).headers(headers).type("application/json; charset=utf-8").send(JSON.stringify(body));
 }
 
-function unknownUrl(app: FastifyInstance, { method, url }: FastifyRequest): ErrorAnswer {
+function unknownUrl({ method, url }: FastifyRequest, methodsOf: (path: string) => string[]): ErrorAnswer {
   // What stands behind the question mark may be a secret.
   const [path = ""] = url.split("?");
-  const pattern = path.startsWith("/v1/models/") ? "/v1/models/*" : path;
-  const allowed = ["GET", "POST"].filter((each) => app.hasRoute({ method: each as "GET", url: pattern }));
+  const allowed = methodsOf(path);
   if (allowed.length === 0) {
     const message = `Unknown request URL: ${method} ${path}. Please check the URL for typos.`;
     return { status: 404, headers: {}, body: errorBody(message, "invalid_request_error", null, "unknown_url") };

@@ -182,10 +182,22 @@ describe("403, 404, 405, 413, 415", () => {
     expect(error.message).not.toContain("sk-secret");
   });
 
+  it("an unknown URL below one that is known", async () => {
+    for (const url of ["/v1/responses/resp_1/unheard-of", "/v1/responses/a/b/cancel"]) {
+      const response = await gateway.request(url);
+      await expectApiError(response, { status: 404, type: "invalid_request_error", code: "unknown_url" });
+    }
+  });
+
   it.each([
     ["GET", path, "POST"],
     ["DELETE", "/v1/models", "GET"],
     ["PUT", `/v1/models/${model}`, "GET"],
+    ["GET", "/v1/chat/completions?stream=true", "POST"],
+    ["PUT", "/v1/responses/resp_1", "GET, DELETE"],
+    ["POST", "/v1/responses/resp_1?stream=true", "GET, DELETE"],
+    ["GET", "/v1/responses/resp_1/cancel", "POST"],
+    ["PATCH", "/v1/responses", "POST"],
   ])("a wrong method: %s %s", async (method, url, allow) => {
     const response = await gateway.request(url, { method });
     await expectApiError(response, { status: 405, type: "invalid_request_error", code: "method_not_supported" });
