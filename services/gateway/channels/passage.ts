@@ -11,6 +11,7 @@ import type { ClientWatch } from "../http/client-watch.ts";
 import type { AnswerCache } from "../openai/idempotency.ts";
 import type { Models } from "../openai/models.ts";
 import { ParameterError } from "../openai/parse.ts";
+import type { ResponseStore } from "../responses/store.ts";
 import { type Affinity, type Conversation, type Place, responseKey } from "./affinity.ts";
 import { admitRun, keeperOf, Replay } from "./admit-run.ts";
 import type { ChannelRequest, TokenBounds } from "./body.ts";
@@ -29,6 +30,8 @@ export interface ProxyOptions {
   readonly admissions: Admissions;
   readonly answers: AnswerCache;
   readonly affinity: Affinity;
+  /** What the fleet has stored. */
+  readonly responses: Pick<ResponseStore, "get">;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;

@@ -1,5 +1,6 @@
 // A request's way over the channels: the best that can take it now, and the next one where it fails before content. The fleet is one of them.
 import { DrawbridgeError } from "../../kit/errors.ts";
+import type { Caller } from "../access/authenticate.ts";
 import { watchClient } from "../http/client-watch.ts";
 import type { Exchange } from "../http/exchange.ts";
 import { modelNotFound } from "../openai/models-route.ts";
@@ -70,18 +71,19 @@ async function overChannels(
   using client = watchClient(reply.raw);
   const shared = shareAdmission(options.admissions);
   const conversation = conversationOf(caller.userId, asked.body);
+  const known = affinity.find(conversation) ?? fleetsOwn(options, caller, asked);
   const passage: Passage = {
     options,
     proxied,
     asked,
     bounds,
-    channels,
+    channels: able(channels, conversation, known),
     shared,
     caller,
     client,
     conversation,
     deadline: deadline.signal,
-    place: affinity.find(conversation) ?? placeOfUnknown(conversation),
+    place: known ?? placeOfUnknown(conversation),
     tried: new Set(),
     triedKeys: new Set(),
     tries: 0,
@@ -106,7 +108,19 @@ async function settleRest(shared: SharedAdmissions, exchange: Exchange): Promise
   exchange.entry = ended.entry;
 }
 
-/** A stored response that no upstream is known to have made is the fleet's, if anybody's. */
+/** Where the response that a request continues is stored, if that is here. */
+function fleetsOwn({ responses }: ProxyOptions, { userId }: Caller, { body }: ChannelRequest): Place | undefined {
+  const { previous_response_id: id } = body;
+  return typeof id === "string" && responses.get(userId, id) ? fleetPlace : undefined;
+}
+
+/** Nobody else than who stored a response can go on with it: the others would say that it does not exist. */
+function able(channels: readonly Channel[], { bound }: Conversation, known: Place | undefined): readonly Channel[] {
+  const home = bound ? channels.filter(({ id }) => id === known?.channelId) : [];
+  return home.length > 0 ? home : channels;
+}
+
+/** A stored response that nobody is known to have made is the fleet's, if anybody's. */
 function placeOfUnknown({ bound }: Conversation): Place | undefined {
   return bound ? fleetPlace : undefined;
 }

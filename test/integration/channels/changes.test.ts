@@ -8,11 +8,12 @@ import { type ChannelSpec, ChannelSpecSchema, ChannelState } from "#gen/drawbrid
 import { applyChannels } from "../../../services/gateway/channels/manage/apply.ts";
 import { createDirectory } from "../../../services/gateway/channels/directory/directory.ts";
 import { systemClock } from "../../../services/kit/clock.ts";
+import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import { until } from "../../support/until.ts";
-import { answers, stallsAfterContent, startUpstream } from "../../support/upstream.ts";
-import { adminOf } from "../gateway/harness.ts";
+import { answers, fails, stallsAfterContent, startUpstream } from "../../support/upstream.ts";
+import { adminOf, model } from "../gateway/harness.ts";
 import { allOf, channelTo, ledgerOf, startWithChannels, upstreamModel } from "./given.ts";
 
 const messages = [{ role: "user" as const, content: "Hi" }];
@@ -157,6 +158,50 @@ test("a stored response goes on where it was made, whatever the priorities", asy
   await adminOf(gateway.app).enableChannel({ id: "one" });
   await sdk.responses.create({ model: upstreamModel, input: "And?", previous_response_id: first.id });
   expect([one.requests.length, two.requests.length]).toEqual([0, 2]);
+});
+
+test("what the fleet has stored goes on at the fleet, and nowhere else", async () => {
+  await using upstream = await startUpstream();
+  await using gateway = await startWithChannels([channelTo(upstream, { priority: 1 })]);
+  const { engine } = gateway;
+  const { disableChannel, enableChannel } = adminOf(gateway.app);
+  const sdk = gateway.openai();
+  for (const stream of [false, true]) {
+    const ask = async (fields: object) =>
+      stream
+        ? await sdk.responses.stream({ model, ...fields }).finalResponse()
+        : await sdk.responses.create({ model, ...fields });
+    await disableChannel({ id: "up" });
+    const { id } = await ask({ input: "Hi" });
+    await enableChannel({ id: "up" });
+    const second = await ask({ input: "And?", previous_response_id: id });
+    expect(second.output_text).toBe("Hello");
+    expect(engine.prompts.at(-1)?.messages).toHaveLength(3);
+    engine.refusal = new DrawbridgeError("NO_CAPACITY", "Busy.", { retryAfterMs: 1_000 });
+    await expect(ask({ input: "And?", previous_response_id: id })).rejects.toMatchObject({ status: 503 });
+    engine.refusal = undefined;
+  }
+  expect(upstream.requests).toHaveLength(0);
+  await sdk.responses.create({ model, input: "Hi" });
+  expect(upstream.requests).toHaveLength(1);
+});
+
+test("what an upstream has stored is not asked of others while its own channel is busy", async () => {
+  await using one = await startUpstream();
+  await using two = await startUpstream();
+  await using gateway = await startWithChannels([
+    channelTo(one, { id: "one", priority: 1 }),
+    channelTo(two, { id: "two", priority: 0 }),
+  ]);
+  const sdk = gateway.openai();
+  const first = await sdk.responses.create({ model, input: "Hi" });
+  one.behave = fails(429, {}, { "retry-after": "5" });
+  const next = { model, input: "And?", previous_response_id: first.id };
+  // First it says so itself; then it rests.
+  for (let index = 0; index < 2; index += 1) {
+    await expect(sdk.responses.create(next)).rejects.toMatchObject({ status: 503 });
+  }
+  expect([one.requests.length, two.requests.length, gateway.engine.prompts.length]).toEqual([2, 0, 0]);
 });
 
 test("a channel takes no more at the same time than it may; the others take the rest", async () => {
