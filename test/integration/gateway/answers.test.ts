@@ -198,9 +198,9 @@ describe("a streamed answer", () => {
 });
 
 describe("a client that does not read", () => {
-  const socketOf = () => {
+  const socketOf = (body: object) => {
     const socket = connect(gateway.port, "127.0.0.1");
-    socket.write(rawPost(streamed()));
+    socket.write(rawPost(body));
     socket.pause();
     return socket;
   };
@@ -214,11 +214,32 @@ describe("a client that does not read", () => {
       cancelled = signal.aborted;
       yield finished(request, signal.aborted ? StopReason.CANCELLED : StopReason.END_TURN);
     };
-    const socket = socketOf();
+    const socket = socketOf(streamed());
     await until("the client is let go", () => cancelled);
     // 128 MiB were to be said; what the sockets' own buffers take is far less.
     expect(said).toBeLessThan(1_000);
     socket.destroy();
+  });
+
+  it("has a whole answer held for it no longer than that", async () => {
+    const leftEarly = async () => {
+      const metrics = await (await gateway.request("/metrics", { apiKey: null })).text();
+      return Number(
+        /^drawbridge_requests_total\{[^}]*status="499"[^}]*end="finished"\} (\d+)$/m.exec(metrics)?.[1] ?? 0,
+      );
+    };
+    const before = await leftEarly();
+    const pieces = 24;
+    gateway.engine.script = says(...Array.from({ length: pieces }, () => "x".repeat(1 << 20)));
+    const socket = socketOf({ model, messages });
+    await until("the answer is let go", async () => (await leftEarly()) > before);
+    // What it finds when it reads at last is what the sockets' own buffers took.
+    let bytes = 0;
+    socket.on("data", (part) => void (bytes += part.length)).on("error", () => {});
+    const closed = new Promise((resolve) => socket.once("close", resolve));
+    socket.resume();
+    await closed;
+    expect(bytes).toBeLessThan((pieces / 2) << 20);
   });
 });
 
