@@ -19,6 +19,7 @@ interface Answer {
 interface Options {
   readonly key?: string;
   readonly model?: string;
+  readonly temperature?: number;
   /** Default 0. */
   readonly retries?: number;
 }
@@ -42,6 +43,8 @@ const add = {
 
 const toolResult = "3";
 const keyOf = (system: System, { key }: Options) => key ?? system.apiKey;
+/** Absent, not undefined, where there is none: some SDKs would send it. */
+const temperatureOf = ({ temperature }: Options) => (temperature === undefined ? {} : { temperature });
 const user = (content: string) => ({ role: "user" as const, content });
 const statusField = (error: unknown) => (error as { status?: number }).status;
 
@@ -50,6 +53,7 @@ const openai: Adapter = {
     const { choices, usage } = await openaiClient(system, options).chat.completions.create({
       model: options.model ?? model,
       messages: [user(prompt)],
+      ...temperatureOf(options),
     });
     return answer(choices[0]?.message.content, usage?.prompt_tokens, usage?.completion_tokens);
   },
@@ -94,7 +98,12 @@ function openaiClient(system: System, options: Options): OpenAI {
 const vercel: Adapter = {
   async whole(system, prompt, options = {}) {
     const maxRetries = options.retries ?? 0;
-    const { text, usage } = await generateText({ model: vercelModel(system, options), prompt, maxRetries });
+    const { text, usage } = await generateText({
+      model: vercelModel(system, options),
+      prompt,
+      maxRetries,
+      ...temperatureOf(options),
+    });
     return answer(text, usage.inputTokens, usage.outputTokens);
   },
   async streamed(system, prompt, options = {}) {
@@ -187,6 +196,7 @@ function langchainModel(system: System, options: Options) {
     apiKey: keyOf(system, options),
     maxRetries: options.retries ?? 0,
     streamUsage: true,
+    ...temperatureOf(options),
     configuration: { baseURL: `${system.url}/v1` },
   });
 }
@@ -197,6 +207,7 @@ const anthropic: Adapter = {
       model: options.model ?? model,
       max_tokens: 1_000,
       messages: [user(prompt)],
+      ...temperatureOf(options),
     });
     return answer(textOf(content), usage.input_tokens, usage.output_tokens);
   },
@@ -328,6 +339,10 @@ describe.each([
     expect(await failureOf(five, { key: "sk-wrong-key-0123456789" })).toMatchObject({ status: 401 });
     expect(await failureOf(five, { model: "no-such-model" })).toMatchObject({ status: 404 });
     expect(await failureOf(five, { key: few.key })).toMatchObject({ status: 429 });
+    expect(await failureOf(five, { temperature: -1 })).toMatchObject({
+      status: 400,
+      message: expect.stringContaining("temperature") as string,
+    });
     expect(await failureOf(instruct({ do: "error" }), {})).toMatchObject({
       status: 502,
       message: expect.stringMatching(/agent failed to answer/i) as string,
