@@ -38,9 +38,9 @@ export function createMessageStream({ identity, inputTokensEstimate, requestId }
           return "";
       }
     },
-    close({ stopReason, outcome }) {
-      const delta = stopFields(stopReason, identity.stop);
-      const end = { type: "message_delta", delta, usage: usageBody(outcome?.usage) };
+    close(finished) {
+      const usage = usageBody(finished.outcome?.usage);
+      const end = { type: "message_delta", delta: stopFields(finished), usage };
       return blocks.stop() + frame(end) + frame({ type: "message_stop" });
     },
     fail: (error) => frame(errorBodyOf(error, requestId)),

@@ -1,5 +1,5 @@
 // The body of a whole message, and what a streamed one shares with it.
-import { StopReason } from "#gen/drawbridge/v1/prompt";
+import { type Finished, StopReason } from "#gen/drawbridge/v1/prompt";
 import type { Usage } from "#gen/drawbridge/v1/usage";
 import type { ToolCall, WholeAnswer } from "../pipeline/collect.ts";
 
@@ -9,8 +9,6 @@ export interface MessageIdentity {
   readonly model: string;
   /** Whether the model's reasoning is shown. */
   readonly thinking: boolean;
-  /** The stop sequences that were asked for. */
-  readonly stop: readonly string[];
 }
 
 /** What is the same at a message's beginning and end. */
@@ -18,10 +16,8 @@ export function messageHead({ id, model }: MessageIdentity) {
   return { id, type: "message", role: "assistant", model } as const;
 }
 
-export function stopFields(stopReason: StopReason, stop: readonly string[]) {
-  const reached = stopReason === StopReason.STOP_SEQUENCE;
-  // Which of several it was is not told by the worker.
-  return { stop_reason: stopName(stopReason), stop_sequence: reached && stop.length === 1 ? (stop[0] ?? null) : null };
+export function stopFields({ stopReason, stopSequence }: Finished) {
+  return { stop_reason: stopName(stopReason), stop_sequence: stopSequence === "" ? null : stopSequence };
 }
 
 function stopName(stopReason: StopReason): string {
@@ -58,7 +54,7 @@ export function messageBody(identity: MessageIdentity, { text, reasoning, toolCa
   return {
     ...messageHead(identity),
     content,
-    ...stopFields(finished.stopReason, identity.stop),
+    ...stopFields(finished),
     usage: usageBody(finished.outcome?.usage),
   };
 }

@@ -17,7 +17,7 @@ export const messagesEndpoint: Endpoint = {
     const prompt = promptOf(request, config.output_tokens_max);
     const { thinking } = request;
     const shown = thinking != null && thinking.type !== "disabled" && thinking.display !== "omitted";
-    const identity = { id: newId("msg"), model: request.model, thinking: shown, stop: prompt.stop };
+    const identity = { id: newId("msg"), model: request.model, thinking: shown };
     const inputTokensEstimate = Number(prompt.inputTokensEstimate);
     return {
       prompt,

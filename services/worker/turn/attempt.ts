@@ -1,7 +1,7 @@
 // One attempt: a prompt from its admission to its one outcome, which goes to the caller and to the outbox. It runs by itself, whether its
 // caller reads, lags or leaves.
 import { create } from "@bufbuild/protobuf";
-import { FinishedSchema, type PromptEvent } from "#gen/drawbridge/v1/prompt";
+import { FinishedSchema, type PromptEvent, StopReason } from "#gen/drawbridge/v1/prompt";
 import type { Outcome } from "#gen/drawbridge/v1/usage";
 import { PromptFailureSchema, type PromptRequest } from "#gen/drawbridge/v1/worker_service";
 import type { Clock } from "../../kit/clock.ts";
@@ -178,10 +178,13 @@ async function execute(running: Running): Promise<Execution> {
   }
 }
 
-function conclude({ batcher, outbox, log, request }: Running, verdict: Verdict, outcome: Outcome): void {
+function conclude(running: Running, verdict: Verdict, outcome: Outcome): void {
+  const { batcher, outbox, log, request, output } = running;
   outbox.add(outcome);
   if (verdict.kind === "finished") {
-    batcher.add({ case: "finished", value: create(FinishedSchema, { stopReason: verdict.stopReason, outcome }) });
+    const { stopReason } = verdict;
+    const stopSequence = stopReason === StopReason.STOP_SEQUENCE ? output.stopSequence : undefined;
+    batcher.add({ case: "finished", value: create(FinishedSchema, { stopReason, outcome, stopSequence }) });
     batcher.end();
     return;
   }

@@ -3,8 +3,8 @@ import { createTokenCounter } from "../../kit/tokens.ts";
 
 /** Finds stop sequences in a text that arrives in pieces. Holds back only what may be the beginning of one. */
 export interface StopScanner {
-  /** What of the text so far may be shown, and whether a stop sequence came up right after it. */
-  push(text: string): { readonly text: string; readonly stopped: boolean };
+  /** What of the text so far may be shown, and the stop sequence that came up right after it. */
+  push(text: string): { readonly text: string; readonly reached: string | undefined };
   /** The text ended: what was held back. */
   flush(): string;
 }
@@ -15,11 +15,11 @@ export function createStopScanner(sequences: readonly string[]): StopScanner {
     push(piece) {
       const text = held + piece;
       held = "";
-      const found = sequences.map((sequence) => text.indexOf(sequence)).filter((index) => index >= 0);
-      if (found.length > 0) return { text: text.slice(0, Math.min(...found)), stopped: true };
+      const found = firstOf(text, sequences);
+      if (found) return { text: text.slice(0, found.index), reached: found.sequence };
       const keep = Math.max(0, ...sequences.map((sequence) => overlap(text, sequence)));
       held = text.slice(text.length - keep);
-      return { text: text.slice(0, text.length - keep), stopped: false };
+      return { text: text.slice(0, text.length - keep), reached: undefined };
     },
     flush() {
       const rest = held;
@@ -27,6 +27,16 @@ export function createStopScanner(sequences: readonly string[]): StopScanner {
       return rest;
     },
   };
+}
+
+/** The sequence that comes up first; of two at the same place, the one that was named first. */
+function firstOf(text: string, sequences: readonly string[]): { index: number; sequence: string } | undefined {
+  let first: { index: number; sequence: string } | undefined;
+  for (const sequence of sequences) {
+    const index = text.indexOf(sequence);
+    if (index >= 0 && (!first || index < first.index)) first = { index, sequence };
+  }
+  return first;
 }
 
 /** Length of the longest end of `text` that is a beginning of `sequence`, and not all of it. */

@@ -36,6 +36,8 @@ export interface TurnOutput {
   release(text: string): void;
   /** What was collected is forgotten: the agent says it anew. */
   restart(): void;
+  /** The stop sequence that made the cut, if one did. */
+  readonly stopSequence: string | undefined;
   readonly tokens: number;
   readonly reasoningTokens: number;
   /** Whether anything was passed on. */
@@ -48,6 +50,7 @@ export function createTurnOutput(options: TurnOutputOptions): TurnOutput {
   const meter = createOutputMeter(tokensMax);
   const halves: Record<Delta, string> = { text: "", reasoning: "" };
   let cut: Cut | undefined;
+  let stopSequence: string | undefined;
   let muted = false;
   let content = false;
   let collected = "";
@@ -79,8 +82,9 @@ export function createTurnOutput(options: TurnOutputOptions): TurnOutput {
       const [whole, half] = splitHalf(halves[kind] + piece);
       halves[kind] = half;
       if (kind === "reasoning") return (cut = emit(kind, whole));
-      const { text, stopped } = scanner.push(whole);
-      cut = emit(kind, text) ?? (stopped ? "stop_sequence" : undefined);
+      const { text, reached } = scanner.push(whole);
+      cut = emit(kind, text) ?? (reached === undefined ? undefined : "stop_sequence");
+      if (cut === "stop_sequence") stopSequence = reached;
       return cut;
     },
     flush() {
@@ -105,6 +109,9 @@ export function createTurnOutput(options: TurnOutputOptions): TurnOutput {
       collected = "";
       halves.text = halves.reasoning = "";
       scanner.flush();
+    },
+    get stopSequence() {
+      return stopSequence;
     },
     get tokens() {
       return meter.tokens;

@@ -201,6 +201,7 @@ export interface EndFields {
   readonly reason?: ErrorReason;
   /** Absent: nothing is known to have been used. */
   readonly usage?: boolean;
+  readonly stopSequence?: string;
 }
 
 export function outcomeOf(request: PromptRequest, fields: EndFields = {}): Outcome {
@@ -224,7 +225,11 @@ export function outcomeOf(request: PromptRequest, fields: EndFields = {}): Outco
 }
 
 export function finished(request: PromptRequest, stopReason: StopReason = StopReason.END_TURN, fields: EndFields = {}) {
-  const value = create(FinishedSchema, { stopReason, outcome: outcomeOf(request, fields) });
+  const value = create(FinishedSchema, {
+    stopReason,
+    outcome: outcomeOf(request, fields),
+    stopSequence: fields.stopSequence,
+  });
   return batch([{ event: { case: "finished", value } }], fields.output ?? 5);
 }
 

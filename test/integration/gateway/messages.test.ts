@@ -94,12 +94,12 @@ describe("a message", () => {
   it("tells which stop sequence it was", async () => {
     gateway.engine.script = async function* stops({ request }) {
       yield text("a");
-      yield finished(request, StopReason.STOP_SEQUENCE);
+      yield finished(request, StopReason.STOP_SEQUENCE, { stopSequence: "END" });
     };
-    expect(await client.messages.create({ ...asked, stop_sequences: ["END"] })).toMatchObject({
-      stop_reason: "stop_sequence",
-      stop_sequence: "END",
-    });
+    const stopping = { ...asked, stop_sequences: ["STOP", "END"] };
+    const expected = { stop_reason: "stop_sequence", stop_sequence: "END" };
+    expect(await client.messages.create(stopping)).toMatchObject(expected);
+    expect(await client.messages.stream(stopping).finalMessage()).toMatchObject(expected);
   });
 });
 

@@ -79,12 +79,12 @@ describe("an answer", () => {
   });
 
   it("ends before a stop sequence that is split over chunks", async () => {
-    const { text, stopReason, outcome } = await worker.prompt(
+    const { text, stopReason, stopSequence, outcome } = await worker.prompt(
       { do: "answer", text: "one <st", chunks: 1 },
       { prompt: { stop: ["<stop>"] } },
     );
     expect(text).toBe("one <st");
-    expect(stopReason).toBe(StopReason.END_TURN);
+    expect([stopReason, stopSequence]).toEqual([StopReason.END_TURN, ""]);
     expect(outcome?.end).toBe(End.FINISHED);
     const split = await worker.prompt(
       { do: "answer", text: "ab>one <st", chunks: 3, pause_ms: 5 },
@@ -92,6 +92,7 @@ describe("an answer", () => {
     );
     expect(split.text).toBe("ab>one ");
     expect(split.stopReason).toBe(StopReason.STOP_SEQUENCE);
+    expect(split.stopSequence).toBe("<stab>");
     expect(split.outcome?.end).toBe(End.FINISHED);
   });
 

@@ -74,6 +74,7 @@ export interface Answer {
   readonly batches: number;
   readonly outcome: Outcome | undefined;
   readonly stopReason: number | undefined;
+  readonly stopSequence: string | undefined;
   readonly error: DrawbridgeError | undefined;
 }
 
@@ -178,6 +179,7 @@ async function runPrompt(
     batches,
     outcome: finished?.outcome ?? (error && errorDetail(error, PromptFailureSchema)?.outcome),
     stopReason: finished?.stopReason,
+    stopSequence: finished?.stopSequence,
     error,
   };
 }

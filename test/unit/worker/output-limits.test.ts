@@ -8,21 +8,22 @@ function scan(sequences: string[], pieces: string[]) {
   for (const piece of pieces) {
     const found = scanner.push(piece);
     text += found.text;
-    if (found.stopped) return { text, stopped: true };
+    if (found.reached !== undefined) return { text, reached: found.reached };
   }
-  return { text: text + scanner.flush(), stopped: false };
+  return { text: text + scanner.flush(), reached: undefined };
 }
 
 describe("the stop scanner", () => {
   it.each([
-    [["END"], ["one END two"], { text: "one ", stopped: true }],
-    [["END"], ["one E", "N", "D two"], { text: "one ", stopped: true }],
-    [["END"], ["one E", "N", "X two"], { text: "one ENX two", stopped: false }],
-    [["END"], ["EEN", "D"], { text: "E", stopped: true }],
-    [["aab"], ["aaa", "ab"], { text: "aa", stopped: true }],
-    [["later", "x"], ["a x later"], { text: "a ", stopped: true }],
-    [[], ["any", "thing"], { text: "anything", stopped: false }],
-    [["\n\n"], ["a\n", "\nb"], { text: "a", stopped: true }],
+    [["END"], ["one END two"], { text: "one ", reached: "END" }],
+    [["END"], ["one E", "N", "D two"], { text: "one ", reached: "END" }],
+    [["END"], ["one E", "N", "X two"], { text: "one ENX two", reached: undefined }],
+    [["END"], ["EEN", "D"], { text: "E", reached: "END" }],
+    [["aab"], ["aaa", "ab"], { text: "aa", reached: "aab" }],
+    [["later", "x"], ["a x later"], { text: "a ", reached: "x" }],
+    [["ab", "abc"], ["abc"], { text: "", reached: "ab" }],
+    [[], ["any", "thing"], { text: "anything", reached: undefined }],
+    [["\n\n"], ["a\n", "\nb"], { text: "a", reached: "\n\n" }],
   ])("with %j on %j", (sequences, pieces, expected) => {
     expect(scan(sequences, pieces)).toEqual(expected);
   });
