@@ -56,7 +56,7 @@ const fileSchema = z
   .superRefine((settings, context) => {
     // A worker that is cut off is given up after its own lease and ends its turns within the cancel grace. The leases of these turns last longer:
     // otherwise their credits and places are given away while they still run.
-    const { registry, scheduler, worker } = settings;
+    const { registry, scheduler, worker, controller } = settings;
     const givenUpMs = registry.lease_ttl + worker.cancel_grace;
     const leases = {
       "registry.prompt_lease_ttl": registry.prompt_lease_ttl,
@@ -68,6 +68,14 @@ const fileSchema = z
         code: "custom",
         path: field.split("."),
         message: `expected more than registry.lease_ttl + worker.cancel_grace (${givenUpMs} ms), less scheduler.sweep_interval`,
+      });
+    }
+    // A worker that was lost with its registry has time to register again before its silence counts.
+    if (controller.registry_caution < 2 * registry.lease_ttl) {
+      context.addIssue({
+        code: "custom",
+        path: ["controller", "registry_caution"],
+        message: `expected at least two of registry.lease_ttl (${2 * registry.lease_ttl} ms)`,
       });
     }
   });

@@ -58,3 +58,14 @@ describe("the leases of prompts outlast a worker that is cut off, and the turns 
     await expect(refused).rejects.toThrow("scheduler.lease_ttl: ");
   });
 });
+
+describe("the controller's caution", () => {
+  it("lasts two leases of a worker at least", async () => {
+    await expect(load({ registry: { lease_ttl: "15s" } })).resolves.toBeDefined();
+    const longer = { registry: { lease_ttl: "20s", prompt_lease_ttl: "60s" } };
+    await expect(load(longer)).rejects.toThrow(
+      "controller.registry_caution: expected at least two of registry.lease_ttl (40000 ms)",
+    );
+    await expect(load({ ...longer, controller: { registry_caution: "40s" } })).resolves.toBeDefined();
+  });
+});
