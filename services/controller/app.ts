@@ -65,6 +65,7 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
       renewMs: settings.leader_renew,
       retryMs: settings.leader_retry,
       clock,
+      random,
       log,
     }),
   );

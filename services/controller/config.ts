@@ -25,7 +25,7 @@ export const controllerSettings = z
     leader_lease: duration().prefault("60s"),
     /** How often a leader renews. Less than two thirds of leader_lease. Default 20s. */
     leader_renew: duration().prefault("20s"),
-    /** How often the others try to lead, and a leader tries again that could not renew. Default 5s. */
+    /** How often the others try to lead, besides when the lease ends or is given up; and a leader tries again that could not renew. Default 5s. */
     leader_retry: duration().prefault("5s"),
     /** How often each worker's health is asked. Default 5s. */
     health_interval: duration().prefault("5s"),

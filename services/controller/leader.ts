@@ -2,8 +2,10 @@
 // have begun.
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
+import type { Random } from "../kit/random.ts";
 import type { LeaderLock } from "../state/state.ts";
 import { stepDownFraction } from "./config.ts";
+import { createTrigger } from "./trigger.ts";
 
 /** The right to act. */
 export interface Lead {
@@ -21,10 +23,15 @@ export interface LeadershipOptions {
   readonly isGone: (owner: string) => boolean;
   readonly leaseMs: number;
   readonly renewMs: number;
+  /** How often the others ask; sooner when the present lease ends, or is given up. */
   readonly retryMs: number;
   readonly clock: Clock;
+  readonly random: Random;
   readonly log: Log;
 }
+
+/** Those who wait for a lease to end ask within so long after it, not all at the same moment. */
+const jitterMs = 200;
 
 /** Disposing it gives the lead up. */
 export interface Leadership extends AsyncDisposable {
@@ -36,11 +43,13 @@ export interface Leadership extends AsyncDisposable {
 }
 
 export function createLeadership(options: LeadershipOptions): Leadership {
-  const { lock, owner, clock, log } = options;
+  const { lock, owner, clock, random, log } = options;
   const stopping = new AbortController();
   const listeners = new Set<(lead: Lead | undefined) => void>();
   let lead: (Lead & { readonly controller: AbortController }) | undefined;
   let deadline: Disposable | undefined;
+  let hints: Disposable | undefined;
+  const trigger = createTrigger(clock);
   let loop: Promise<void> = Promise.resolve();
 
   function become(epoch: number): void {
@@ -63,22 +72,27 @@ export function createLeadership(options: LeadershipOptions): Leadership {
     for (const listener of listeners) listener(undefined);
   }
 
-  /** The lease is counted from before the call: its answer may have been long on its way. */
-  async function attempt(): Promise<void> {
+  /**
+   * Asks for the lease once; when to ask again, in ms. The lease is counted from before the call: its answer may have been long on its way.
+   */
+  async function attempt(): Promise<number> {
     const askedAt = clock.monotonic();
     const answer = await lock.acquire(owner, options.leaseMs, clock.now());
+    if (!answer.leads) {
+      stepDown(`${answer.owner} leads`);
+      return Math.min(options.retryMs, answer.leftMs + Math.ceil(random() * jitterMs));
+    }
     const leftMs = options.leaseMs * stepDownFraction - (clock.monotonic() - askedAt);
-    if (!answer.leads) return stepDown(`${answer.owner} leads`);
-    if (leftMs <= 0 || stopping.signal.aborted) return;
+    if (leftMs <= 0 || stopping.signal.aborted) return options.retryMs;
     become(answer.epoch);
     deadline?.[Symbol.dispose]();
     deadline = clock.after(leftMs, () => stepDown("the lease could not be renewed in time"));
+    return options.renewMs;
   }
 
   async function attemptSafely(): Promise<number> {
     try {
-      await attempt();
-      return lead ? options.renewMs : options.retryMs;
+      return await attempt();
     } catch (error) {
       log.warn({ err: error, leads: lead !== undefined }, "the leader's lease could not be asked for");
       return options.retryMs;
@@ -88,9 +102,7 @@ export function createLeadership(options: LeadershipOptions): Leadership {
   async function run(firstWaitMs: number): Promise<void> {
     let waitMs = firstWaitMs;
     while (!stopping.signal.aborted) {
-      await clock.sleep(waitMs, stopping.signal).catch(() => {
-        // Only the end interrupts it, and the loop looks for that.
-      });
+      await trigger.wait(waitMs, stopping.signal);
       if (!stopping.signal.aborted) waitMs = await attemptSafely();
     }
   }
@@ -102,7 +114,13 @@ export function createLeadership(options: LeadershipOptions): Leadership {
         log.info({ owner: current.owner }, "the last leader has ended without giving its lease up; taking over");
         await lock.release(current.owner);
       }
-      loop = run(await attemptSafely());
+      if (stopping.signal.aborted) return;
+      hints = lock.onChange(() => {
+        if (!lead) trigger.fire();
+      });
+      const first = attemptSafely();
+      loop = first.then(run);
+      await first;
     },
     get lead() {
       return lead;
@@ -114,10 +132,13 @@ export function createLeadership(options: LeadershipOptions): Leadership {
     async [Symbol.asyncDispose]() {
       if (stopping.signal.aborted) return;
       stopping.abort();
+      hints?.[Symbol.dispose]();
       await loop;
-      const led = lead !== undefined;
       stepDown("the controller stops");
-      if (led) await lock.release(owner);
+      // Also if it does not lead: a lease may have been granted whose answer came too late.
+      await lock.release(owner).catch((error: unknown) => {
+        log.warn({ err: error }, "the leader's lease could not be given up; it ends by itself");
+      });
     },
   };
 }

@@ -196,16 +196,29 @@ export interface EventLog extends Observable {
   list(afterRevision: number, limit: number): Promise<{ readonly events: FleetEvent[]; readonly revision: number }>;
 }
 
-export interface LeaderLock {
+/** Who has the lock. */
+export interface LeaderTerm {
+  readonly owner: string;
   /**
-   * Takes the lock if it is free or ended, or renews it if `owner` has it. `epoch` grows by one each time that the lock changes hands, and
-   * is the fencing token of whoever leads. A lock that ended has changed hands, even if its owner takes it again.
+   * The fencing token of whoever leads: it grows whenever the lock changes hands. A new one is `now` at least, so that it grows too where the
+   * store lost the one before: a replica that took over may not have heard of it, and an emptied store has heard of nothing.
    */
-  acquire(owner: string, ttlMs: number, now: number): Promise<{ leads: boolean; owner: string; epoch: number }>;
+  readonly epoch: number;
+  /** When the lock ends unless it is renewed, in ms from now. */
+  readonly leftMs: number;
+}
+
+/** The hint: the lock was given up. One that ends by itself gives none. */
+export interface LeaderLock extends Observable {
+  /**
+   * Takes the lock if it is free or ended, or renews it if `owner` has it. A lock that ended has changed hands, even if its owner takes it
+   * again.
+   */
+  acquire(owner: string, ttlMs: number, now: number): Promise<LeaderTerm & { readonly leads: boolean }>;
   /** Gives the lock up, if `owner` has it. */
   release(owner: string): Promise<void>;
   /** Who leads; undefined: nobody. */
-  current(now: number): Promise<{ readonly owner: string; readonly epoch: number } | undefined>;
+  current(now: number): Promise<LeaderTerm | undefined>;
 }
 
 // ---- Demand: requests that no worker can take ----------------------------------------------------------------------------------------

@@ -1,5 +1,6 @@
 // A controller as a process, for tests of leader election: on the store of its first argument it keeps one account's workers at what is wanted, through
-// a driver that only writes down who acted: a line of JSON per action, appended to the file of its second argument.
+// a driver that only writes down who acted: a line of JSON per action, appended to the file of its second argument. Its third and fourth argument are
+// the leader's lease and the others' retry, in ms. It says when it has started.
 import { appendFileSync } from "node:fs";
 import { create } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
@@ -21,7 +22,7 @@ export interface RecordedAction {
   readonly pid: number;
 }
 
-const [, , stateUrl = "", file = "", leaseMs = "3000"] = process.argv;
+const [, , stateUrl = "", file = "", leaseMs = "3000", retryMs = "100"] = process.argv;
 
 /** Every worker is lost as soon as it is asked for, so there is always something to do. */
 const driver: WorkerDriver = {
@@ -48,7 +49,7 @@ const settings = {
   health_interval: "100ms",
   leader_lease: `${leaseMs}ms`,
   leader_renew: `${Math.round(Number(leaseMs) / 4)}ms`,
-  leader_retry: "100ms",
+  leader_retry: `${retryMs}ms`,
 };
 
 await using state = await openState(stateUrl, { log: silentLog });
@@ -70,4 +71,5 @@ await using app = createControllerApp({
   identity: { owner: `controller-${process.pid}`, isGone: () => false },
 });
 await app.start();
+process.stdout.write("started\n");
 await new Promise((resolve) => process.once("SIGTERM", resolve));

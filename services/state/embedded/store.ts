@@ -57,7 +57,7 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
     ledger: createLedger(database, commits, hub.subject()),
     outcomes: createOutcomeStore(database, commits, hub.subject()),
     events: createEventLog(database, hub.subject()),
-    leader: createLeaderLock(database),
+    leader: createLeaderLock(database, hub.subject()),
     demand: createDemandStore(database, hub.subject()),
     channels: createEmbeddedChannelStore(database, hub.subject()),
     ping: async () => void database.get("SELECT 1"),

@@ -11,6 +11,7 @@ import { type ChangeHub, createChangeHub } from "./changes.ts";
 import { createValkeyChannelStore } from "./channels.ts";
 import { type Client, createCommandClient, createSubscriberClient } from "./clients.ts";
 import { connect, createConnection, disconnect, knownNodes } from "./connection.ts";
+import type { Context } from "./context.ts";
 import { createDemandStore } from "./demand.ts";
 import { createEventLog } from "./events.ts";
 import { createLeaderLock } from "./leader.ts";
@@ -52,7 +53,7 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
   };
 }
 
-function createParts(context: Parameters<typeof createLeaderLock>[0], hub: ChangeHub) {
+function createParts(context: Context, hub: ChangeHub) {
   const observed = (subject: string) => ({ ...context, changes: hub.subject(subject) });
   const accounts = observed("accounts");
   const breakers = observed("breakers");
@@ -65,7 +66,7 @@ function createParts(context: Parameters<typeof createLeaderLock>[0], hub: Chang
     ledger: createLedger(observed("ledger")),
     outcomes: createOutcomeStore(observed("outcomes")),
     events: createEventLog(observed("events")),
-    leader: createLeaderLock(context),
+    leader: createLeaderLock(observed("leader")),
     demand: createDemandStore(observed("demand")),
     channels: createValkeyChannelStore(observed("channels")),
   };
