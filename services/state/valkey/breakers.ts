@@ -18,7 +18,7 @@ export function createBreakerStore({ connection, keys, changes }: ObservedContex
     async list() {
       const ids = texts(await connection.command("SMEMBERS", keys.breakers)).map((id) => id ?? "");
       const sorted = ids.toSorted(compareBytes);
-      const records = await connection.together(sorted.map((id) => ["GET", keys.breaker(id)]));
+      const records = await connection.values(sorted.map(keys.breaker));
       return records.map(breakerOf).filter((breaker) => breaker !== undefined);
     },
 

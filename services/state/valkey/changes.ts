@@ -48,7 +48,7 @@ export function createChangeHub(options: ChangeHubOptions): ChangeHub {
     if (publishing.has(channel)) return;
     const timer = setTimeout(() => {
       publishing.delete(channel);
-      connection.command("PUBLISH", channel, self).catch((error: unknown) => {
+      connection.publish(channel, self).catch((error: unknown) => {
         log.debug({ err: error, channel }, "a hint was not sent; others find the change by time");
       });
     }, publishPauseMs);
@@ -81,7 +81,7 @@ export function createChangeHub(options: ChangeHubOptions): ChangeHub {
       publishing.clear();
       for (const [, timer] of last) clearTimeout(timer);
       subscription[Symbol.dispose]();
-      await Promise.allSettled(last.map(([channel]) => connection.command("PUBLISH", channel, self)));
+      await Promise.allSettled(last.map(([channel]) => connection.publish(channel, self)));
     },
   };
 }

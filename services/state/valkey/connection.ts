@@ -4,63 +4,82 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 import type { Log } from "../../kit/log.ts";
 import { type Client, commandTimeoutMs } from "./clients.ts";
 import { isUnknownScript, storeError } from "./errors.ts";
+import { texts } from "./replies.ts";
 import { loadScripts, type ScriptName } from "./scripts.ts";
-import { createSilence } from "./silence.ts";
+import { createGuard } from "./silence.ts";
+import { slotOf } from "./slots.ts";
 
 export type Argument = string | number;
-export type Command = readonly [name: string, ...args: Argument[]];
+/** A command about one key. */
+export type Command = readonly [name: string, key: string, ...args: Argument[]];
 
 export interface Connection {
   /** Runs a script: one atomic operation, one round trip. */
   script(name: ScriptName, keys: readonly string[], args: readonly Argument[]): Promise<unknown>;
-  command(name: string, ...args: Argument[]): Promise<unknown>;
+  command(...command: Command): Promise<unknown>;
   /** Runs commands that may be about different slots together, in no order. */
   together(commands: readonly Command[]): Promise<unknown[]>;
+  /** The texts of these keys, in their order, in as few commands as there can be; undefined: there is none. */
+  values(keys: readonly string[]): Promise<(string | undefined)[]>;
+  ping(): Promise<void>;
+  publish(channel: string, message: string): Promise<void>;
 }
 
-/** How many commands are on their way at a time, of those that `together` was given. */
+/** How many commands are on their way at a time, of those that `together` was given; and how many keys one command reads. */
 const togetherMax = 1_000;
 
 export function createConnection(client: Client): Connection {
   const scripts = loadScripts();
-  // Of a Cluster, one node may be silent while the others answer.
-  const silence = client.isCluster ? undefined : createSilence(() => client.ping());
-  const guard = async <T>(work: () => Promise<T>): Promise<T> => {
-    silence?.check();
-    try {
-      return await work();
-    } catch (error) {
-      silence?.heard(error);
-      throw storeError(error);
-    }
+  const guard = createGuard(client);
+
+  const runTogether = (commands: readonly Command[]): Promise<unknown[]> => {
+    // A Cluster's pipeline takes one slot only; its single commands find their nodes by themselves.
+    if (client.isCluster) return Promise.all(commands.map((each) => guard.about(each[1], () => client.call(...each))));
+    return guard.about("", () => runPipeline(client, commands));
   };
+  const together = async (commands: readonly Command[]): Promise<unknown[]> => {
+    const results: unknown[] = [];
+    for (const some of chunks(commands, togetherMax)) results.push(...(await ours(runTogether(some))));
+    return results;
+  };
+
   return {
-    script: (name, keys, args) =>
-      guard(async () => {
-        const { digest, text, keyCount } = scripts[name];
-        if (keyCount !== undefined && keyCount !== keys.length) throw new Error(`${name} takes ${keyCount} keys`);
+    script(name, keys, args) {
+      const { digest, text, keyCount } = scripts[name];
+      if (keyCount !== undefined && keyCount !== keys.length) throw new Error(`${name} takes ${keyCount} keys`);
+      const run = async () => {
         try {
           return await client.evalsha(digest, keys.length, ...keys, ...args);
         } catch (error) {
           if (!isUnknownScript(error)) throw error;
           return await client.eval(text, keys.length, ...keys, ...args);
         }
-      }),
-    command: (name, ...args) => guard(() => client.call(name, ...args)),
-    together: (commands) =>
-      guard(async () => {
-        const results: unknown[] = [];
-        for (let start = 0; start < commands.length; start += togetherMax) {
-          results.push(...(await runTogether(client, commands.slice(start, start + togetherMax))));
-        }
-        return results;
-      }),
+      };
+      return ours(guard.about(keys[0] ?? "", run));
+    },
+    command: (...command) => ours(guard.about(command[1], () => client.call(...command))),
+    together,
+    async values(keys) {
+      const reads = chunks(keys, togetherMax).flatMap((some) => (client.isCluster ? bySlot(some) : [some]));
+      const replies = await together(reads.map(([first = "", ...rest]) => ["MGET", first, ...rest]));
+      const found = new Map(reads.flatMap((some, index) => zip(some, texts(replies[index]))));
+      return keys.map((key) => found.get(key));
+    },
+    ping: async () => void (await ours(guard.anywhere((node) => node.ping()))),
+    publish: async (channel, message) => void (await ours(guard.anywhere((node) => node.publish(channel, message)))),
   };
 }
 
-async function runTogether(client: Client, commands: readonly Command[]): Promise<unknown[]> {
-  // A Cluster's pipeline takes one slot only; its single commands find their nodes by themselves.
-  if (client.isCluster) return Promise.all(commands.map(([name, ...args]) => client.call(name, ...args)));
+/** A failure comes out as one of our errors. */
+async function ours<T>(work: Promise<T>): Promise<T> {
+  try {
+    return await work;
+  } catch (error) {
+    throw storeError(error);
+  }
+}
+
+async function runPipeline(client: Client, commands: readonly Command[]): Promise<unknown[]> {
   const pipeline = client.pipeline();
   for (const [name, ...args] of commands) pipeline.call(name, ...args);
   const results = (await pipeline.exec()) ?? [];
@@ -68,6 +87,20 @@ async function runTogether(client: Client, commands: readonly Command[]): Promis
     if (error) throw error;
     return result;
   });
+}
+
+function chunks<T>(all: readonly T[], size: number): (readonly T[])[] {
+  return Array.from({ length: Math.ceil(all.length / size) }, (_, index) =>
+    all.slice(index * size, (index + 1) * size),
+  );
+}
+
+function bySlot(keys: readonly string[]): (readonly string[])[] {
+  return [...Map.groupBy(keys, slotOf).values()];
+}
+
+function zip(keys: readonly string[], values: readonly (string | undefined)[]): [string, string | undefined][] {
+  return keys.map((key, index) => [key, values[index]]);
 }
 
 export interface ConnectOptions {

@@ -42,7 +42,7 @@ export function isUnknownScript(error: unknown): boolean {
 }
 
 /** The first word of an error that the server itself sent; undefined: the error came from the way there. */
-function replyCode(error: unknown): string | undefined {
+export function replyCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;
   return /^[A-Z]+/.exec(error.message)?.[0] ?? "";
 }

@@ -48,7 +48,7 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
   const resources = opening.move();
   return {
     ...createParts({ connection, keys }, hub),
-    ping: async () => void (await connection.command("PING")),
+    ping: () => connection.ping(),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

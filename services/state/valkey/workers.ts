@@ -37,8 +37,7 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
 
     async put(worker, ttlMs, now) {
       checkId("The worker's id", worker.id);
-      const revision = await index.nextRevision();
-      await index.enter(worker, revision, now + ttlMs);
+      const revision = await index.enter(worker, now + ttlMs);
       const args = [worker.incarnation, now, now + ttlMs, ttlMs, revision, ...recordOf(worker)];
       const [registeredAt, before] = texts(await connection.script("put-pod", [keys.pod(worker.id)], args));
       await index.changed(worker.id, modelsOf(before), modelsOfWorker(worker));
@@ -54,8 +53,7 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
       };
       const [verdict] = await attempt("");
       if (verdict !== "differs") return verdict === "same";
-      const revision = await index.nextRevision();
-      await index.enter(worker, revision, now + ttlMs);
+      const revision = await index.enter(worker, now + ttlMs);
       const [second, before] = await attempt(revision);
       if (second === "changed") await index.changed(worker.id, modelsOf(before), modelsOfWorker(worker));
       return second !== "lost";
@@ -70,11 +68,9 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
 
     async list(now) {
       // The revision first: a change that comes in between is then listed with a revision that is too small, and heard of again.
-      const revision = Number((await connection.command("GET", keys.podRevision)) ?? 0);
-      const ids = texts(await connection.command("HKEYS", keys.podIndex)).map((id) => id ?? "");
-      const pods = await connection.together(ids.map((id) => ["GET", keys.pod(id)]));
+      const { revision, ids } = await index.list();
+      const pods = await connection.values(ids.map(keys.pod));
       const workers = pods
-        .map(text)
         .flatMap((pod) => (pod === undefined ? [] : [JSON.parse(pod) as Pod]))
         .filter(({ expiresAt }) => expiresAt > now)
         .map(workerOf)
@@ -98,21 +94,24 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
 
 /** The index of workers, the sets of those that serve a model, and the directory's revision. */
 function createPodIndex({ connection, keys, changes }: ObservedContext) {
-  const nextRevision = async () => Number(await connection.command("INCR", keys.podRevision));
+  const indexKeys = [keys.podIndex, keys.podRevision];
   /** After what has changed can be seen, so that whoever reads a revision has seen what came before it. */
   const tell = async (commands: readonly Command[]) => {
     await connection.together([...commands, ["INCR", keys.podRevision]]);
     changes.notify();
   };
   return {
-    nextRevision,
     entry: async (id: string) => text(await connection.command("HGET", keys.podIndex, id)),
 
-    /** Before the worker's own key, so that none is alive and not listed. */
-    async enter(worker: Worker, revision: number, until: number): Promise<void> {
-      const { id, incarnation } = worker;
-      const entry: IndexEntry = { incarnation, models: modelsOfWorker(worker), until, revision };
-      await connection.command("HSET", keys.podIndex, id, JSON.stringify(entry));
+    async list(): Promise<{ readonly revision: number; readonly ids: string[] }> {
+      const [revision, ids] = (await connection.script("list-pods", indexKeys, [])) as [unknown, unknown];
+      return { revision: Number(revision), ids: texts(ids).map((id) => id ?? "") };
+    },
+
+    /** Before the worker's own key, so that none is alive and not listed. What comes out is its revision. */
+    async enter(worker: Worker, until: number): Promise<number> {
+      const args = [worker.id, worker.incarnation, JSON.stringify(modelsOfWorker(worker)), until];
+      return Number(await connection.script("enter-pod", indexKeys, args));
     },
 
     async changed(id: string, before: readonly string[], now: readonly string[]): Promise<void> {

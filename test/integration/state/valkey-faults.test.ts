@@ -21,12 +21,7 @@ import {
   worker,
 } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
-import {
-  startValkeyCluster,
-  startValkeyProcess,
-  startValkeySentinels,
-  type ValkeyProcess,
-} from "../../support/valkey.ts";
+import { startValkeyProcess, startValkeySentinels, type ValkeyProcess } from "../../support/valkey.ts";
 
 const host = "127.0.0.1";
 const durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -205,26 +200,6 @@ describe("behind Sentinels", () => {
     );
     expect(settled.settled).toBe(true);
     expect(await quotaBooks(state)).toEqual({ granted: 1_000, available: 940, held: 0, spent: 60 });
-  });
-});
-
-describe("on a Cluster", () => {
-  test("a node that dies takes only its slots along, and comes back", async () => {
-    await using cluster = await startValkeyCluster({ requireFullCoverage: false });
-    await using state = await open(cluster.url);
-    const users = Array.from({ length: 30 }, (_, index) => `user ${index}`);
-    for (const [index, id] of users.entries()) await givenUser(state, { id, key: { id: `k${index}` } });
-    await cluster.masters[1]?.kill();
-    const ask = (id: string, index: number) =>
-      state.ledger.admit(admission({ requestId: id, userId: id, keyId: `k${index}` })).catch(unavailable);
-    const answers = await Promise.all(users.map(ask));
-    expect(answers.some((answer) => answer === undefined)).toBe(true);
-    expect(answers.filter((answer) => answer !== undefined)).not.toEqual([]);
-    await cluster.masters[1]?.restart();
-    for (const [index, id] of users.entries()) {
-      await until(`${id} is admitted`, async () => (await ask(id, index)) !== undefined, { timeoutMs: 60_000 });
-      expect(await quotaBooks(state, id)).toMatchObject({ granted: 1_000, held: 100 });
-    }
   });
 });
 
