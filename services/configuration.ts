@@ -31,7 +31,7 @@ const fileSchema = z
     listen: listenAddress().prefault("127.0.0.1:8080"),
     /** The store: sqlite:PATH, or valkey://host:6379 and its kin (docs/state.md). DRAWBRIDGE_STATE, --state. */
     state: z.string().min(1).default("sqlite:.drawbridge/state.db"),
-    /** Where logs, agents' homes and the local admin key go. DRAWBRIDGE_DIRECTORY. */
+    /** Where logs, agents' homes, settlements that wait for the store and the local admin key go. DRAWBRIDGE_DIRECTORY. */
     directory: z.string().min(1).default(".drawbridge"),
     /** When stopping, time for streams in flight. DRAWBRIDGE_GRACE, --grace. */
     grace: duration().prefault("30s"),

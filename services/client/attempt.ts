@@ -8,13 +8,14 @@ import { type PromptResponse, PromptResponseSchema } from "#gen/drawbridge/v1/wo
 import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
-import type { RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
+import type { RunRequest, WorkerCalls } from "./fleet-client.ts";
 import { observedOutcome, outcomeOf, withOutcome } from "./outcome.ts";
+import type { Reports } from "./reports.ts";
 
 export interface AttemptOptions {
   readonly lease: Lease;
   readonly request: RunRequest;
-  readonly scheduler: SchedulerCalls;
+  readonly reports: Reports;
   readonly worker: WorkerCalls;
   /** When the whole request is over, by the monotonic clock. */
   readonly deadline: number;
@@ -26,8 +27,6 @@ export interface AttemptOptions {
 export interface AttemptSettings {
   /** After a cancel, time for the worker to tell how the attempt ended, in ms. */
   readonly cancelBoundMs: number;
-  /** Time for one try of a report, in ms. */
-  readonly reportTimeoutMs: number;
 }
 
 /** What one attempt has shown so far. */
@@ -52,7 +51,7 @@ export async function* runAttempt(options: AttemptOptions): AsyncGenerator<Promp
   const call = new AbortController();
   using _cancelling = cancelOnAbort(options, call);
   let reported: Promise<void> | undefined;
-  const reportOnce = (outcome: Outcome) => (reported ??= report(options, outcome));
+  const reportOnce = (outcome: Outcome) => (reported ??= options.reports.send(outcome));
   try {
     for await (const batch of batches(options, progress, call.signal)) {
       // The last event does not wait for the report, nor the report for the reader of the last event.
@@ -90,11 +89,11 @@ export function leftInQueue({ requestId }: RunRequest, now: number): PromptRespo
 }
 
 /** Reports a lease that nothing was done with, since its caller had left. */
-export async function giveBack(options: Omit<AttemptOptions, "worker">): Promise<PromptResponse> {
+export async function giveBack(options: Pick<AttemptOptions, "lease" | "reports" | "clock">): Promise<PromptResponse> {
   const nothing = { content: false, inputTokens: 0n, outputTokens: 0n };
   const left = new DrawbridgeError("CANCELLED", "The caller left.");
   const outcome = observedOutcome(options.lease, nothing, left, true, options.clock.now());
-  await report(options, outcome);
+  await options.reports.send(outcome);
   return cancelledEnd(outcome);
 }
 
@@ -190,17 +189,5 @@ async function askToCancel(
     if (signal.aborted) return;
     log.warn({ err: error, attempt_id: attemptId }, "cancel did not reach the worker");
     call.abort();
-  }
-}
-
-/** Tells the scheduler how the lease ended. Where that fails, the worker's own report or the lease's expiry settles it. */
-async function report(
-  { scheduler, settings, log }: Pick<AttemptOptions, "scheduler" | "settings" | "log">,
-  outcome: Outcome,
-): Promise<void> {
-  try {
-    await scheduler.report({ outcome }, { timeoutMs: settings.reportTimeoutMs });
-  } catch (error) {
-    log.warn({ err: error, attempt_id: outcome.attemptId }, "lease could not be reported");
   }
 }

@@ -5,10 +5,11 @@ import type { Clock } from "../kit/clock.ts";
 import { continuedConversation } from "../kit/conversation-key.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
-import { newId } from "../kit/random.ts";
+import { newId, type Random } from "../kit/random.ts";
 import { type AttemptSettings, giveBack, leftInQueue, runAttempt } from "./attempt.ts";
 import type { FleetClient, RunRequest, SchedulerCalls, WorkerCalls } from "./fleet-client.ts";
 import { outcomeOf } from "./outcome.ts";
+import { createReports, type Reports } from "./reports.ts";
 import { createRetryBudget, nextStep, type RetryBudget } from "./retry-policy.ts";
 
 export interface FleetClientSettings extends AttemptSettings {
@@ -22,6 +23,8 @@ export interface FleetClientSettings extends AttemptSettings {
   readonly retryPerSecond: number;
   /** Nothing is tried again with less time than this left, in ms. */
   readonly retryMarginMs: number;
+  /** Time for one try of a report, in ms. */
+  readonly reportTimeoutMs: number;
 }
 
 export const defaultFleetClientSettings: FleetClientSettings = {
@@ -39,6 +42,7 @@ export interface FleetClientDependencies {
   /** The worker at an address. */
   readonly worker: (address: string) => WorkerCalls;
   readonly clock: Clock;
+  readonly random: Random;
   readonly log: Log;
   readonly settings?: Partial<FleetClientSettings>;
 }
@@ -51,12 +55,17 @@ export function createFleetClient(dependencies: FleetClientDependencies): FleetC
     perSecond: settings.retryPerSecond,
     clock: dependencies.clock,
   });
-  return { run: (request) => run({ ...dependencies, settings, budget }, request) };
+  const reports = createReports({ ...dependencies, timeoutMs: settings.reportTimeoutMs });
+  return {
+    run: (request) => run({ ...dependencies, settings, budget, reports }, request),
+    [Symbol.asyncDispose]: () => reports[Symbol.asyncDispose](),
+  };
 }
 
 interface Context extends FleetClientDependencies {
   readonly settings: FleetClientSettings;
   readonly budget: RetryBudget;
+  readonly reports: Reports;
 }
 
 /** What was tried for a request. */
@@ -83,7 +92,7 @@ async function* run(context: Context, request: RunRequest): AsyncGenerator<Promp
       if (!request.signal.aborted) throw error;
     });
     if (request.signal.aborted || !lease) {
-      yield lease ? await giveBack({ ...context, lease, request, deadline }) : leftInQueue(request, clock.now());
+      yield lease ? await giveBack({ ...context, lease }) : leftInQueue(request, clock.now());
       return;
     }
     tried.attempts += 1;

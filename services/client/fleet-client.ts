@@ -21,7 +21,7 @@ export interface RunRequest {
   readonly signal: AbortSignal;
 }
 
-export interface FleetClient {
+export interface FleetClient extends AsyncDisposable {
   /**
    * Runs a prompt. Yields the worker's batches; the last event is `finished`, with the outcome, also after `signal` was aborted. Before the
    * first content event a failed attempt moves on to another account; its batches (a `started` event) are not yielded. A failure throws a

@@ -1,4 +1,5 @@
 // The gateway: dependencies in, a disposable app out.
+import { join } from "node:path";
 import type { Client, ServiceImpl } from "@connectrpc/connect";
 import type { FastifyInstance } from "fastify";
 import type { AccessService } from "#gen/drawbridge/v1/access_service";
@@ -22,6 +23,7 @@ import { leastRole } from "./access/roles.ts";
 import { createSettler } from "./access/settle.ts";
 import { keepTrimming } from "./access/retention.ts";
 import { keepSweeping } from "./access/sweep.ts";
+import { createUnsettled } from "./access/unsettled.ts";
 import { createAffinity } from "./channels/affinity.ts";
 import { applyChannels } from "./channels/manage/apply.ts";
 import { createDescribe } from "./channels/manage/describe.ts";
@@ -48,6 +50,8 @@ export interface GatewayDependencies {
   readonly worker: (address: string) => WorkerCalls;
   /** Where the keys of channels are found that name a variable. */
   readonly environment: Environment;
+  /** A folder for what has to outlive this process while the store is away. It is made when it is needed. */
+  readonly directory: string;
 }
 
 export interface GatewayApp extends AsyncDisposable {
@@ -72,7 +76,8 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const catalogue = resources.use(createCatalogue(state.access, clock));
   const { ledger } = state;
   const holds = resources.use(createHolds({ ledger, clock, log, ttlMs: config.hold_ttl }));
-  const settler = resources.use(createSettler({ ledger, holds, clock, random, log }));
+  const unsettled = createUnsettled(join(dependencies.directory, "unsettled"), log);
+  const settler = resources.use(createSettler({ ledger, holds, unsettled, clock, random, log }));
   const admissions = createAdmissions({ ledger, catalogue, holds, settler, clock, log, config });
   const authenticator = resources.use(createAuthenticator({ access: state.access, clock, pepper }));
   const metrics = resources.use(createMetrics());
@@ -86,7 +91,9 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
     ttlMs: config.stored_responses_ttl,
   });
   const answers = createAnswerCache({ answersMax: config.idempotency_answers_max, ttlMs: config.idempotency_ttl });
-  const fleet = createFleetClient({ scheduler, worker, clock, log, settings: fleetClientSettings(config.retry) });
+  const fleet = resources.use(
+    createFleetClient({ scheduler, worker, clock, random, log, settings: fleetClientSettings(config.retry) }),
+  );
 
   const directory = resources.use(
     createDirectory({
@@ -147,6 +154,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       await applyChannels(state.channels, config.channels, clock);
       await directory.start();
       holds.start();
+      await settler.resume();
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = Promise.all([
         keepSweeping(

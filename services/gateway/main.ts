@@ -26,6 +26,8 @@ export interface GatewayProcessOptions {
   readonly controllerUrl: string;
   readonly token: string;
   readonly settings: GatewaySettings;
+  /** For what has to outlive the process. */
+  readonly directory: string;
   /** Keys that the environment sets, ensured at every start. */
   readonly keys: { readonly apiKey: string | undefined; readonly adminKey: string | undefined };
   readonly log: Log;
@@ -52,6 +54,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       config,
       scheduler,
       environment: process.env,
+      directory: options.directory,
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),
   );

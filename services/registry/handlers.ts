@@ -54,8 +54,11 @@ export function createHandlers(options: HandlerDependencies): ServiceImpl<typeof
     },
 
     async deregister({ workerId, incarnation, outcomes }) {
-      await recordOutcomes(options, outcomes, clock.now());
+      const recorded = await recordOutcomes(options, outcomes, clock.now());
       await state.workers.remove(workerId, incarnation, clock.now());
+      if (recorded.length < outcomes.length) {
+        throw new DrawbridgeError("STATE_UNAVAILABLE", "Some outcomes could not be recorded. Tell them again.");
+      }
       return create(DeregisterResponseSchema);
     },
 

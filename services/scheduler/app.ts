@@ -78,13 +78,9 @@ export function createSchedulerApp(dependencies: SchedulerDependencies): Schedul
   const settling = { view, state, breakers, given, clock, log, config };
   const service = createHandlers({ ...claims, ...settling, decisions, rooms, fleet: () => fleet });
   const scheduler = localClient(SchedulerService, service);
-  const fleet: FleetClient = createFleetClient({
-    scheduler,
-    worker,
-    clock,
-    log,
-    settings: fleetClientSettings(config.retry),
-  });
+  const fleet: FleetClient = resources.use(
+    createFleetClient({ scheduler, worker, clock, random, log, settings: fleetClientSettings(config.retry) }),
+  );
 
   const feed = {
     view,

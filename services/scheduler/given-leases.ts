@@ -15,6 +15,8 @@ export interface GivenLease {
 export interface GivenLeases {
   /** The attempt's lease, from `give` where it has none yet. LEASE_INVALID if the attempt is over. */
   once(attemptId: string, give: () => Promise<GivenLease>): Promise<Lease>;
+  /** What was given to an attempt that is not over. */
+  find(attemptId: string): GivenLease | undefined;
   /** The attempt was reported. What was given, if it was open until now. */
   end(attemptId: string): GivenLease | undefined;
 }
@@ -25,6 +27,10 @@ const rememberedMax = 20_000;
 export function createGivenLeases(): GivenLeases {
   const leases = new LRUCache<string, GivenLease | "over">({ max: rememberedMax });
   const coming = new Map<string, Promise<GivenLease>>();
+  const find = (attemptId: string) => {
+    const known = leases.get(attemptId);
+    return known === "over" ? undefined : known;
+  };
   return {
     async once(attemptId, give) {
       const known = leases.get(attemptId);
@@ -43,10 +49,11 @@ export function createGivenLeases(): GivenLeases {
       }
       return (await given).lease;
     },
+    find,
     end(attemptId) {
-      const known = leases.get(attemptId);
+      const known = find(attemptId);
       leases.set(attemptId, "over");
-      return known === "over" ? undefined : known;
+      return known;
     },
   };
 }

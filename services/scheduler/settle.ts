@@ -26,9 +26,13 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
   const { view, state, breakers, given, clock, log, config } = options;
   const { accountId, workerId } = outcome;
   if (outcome.reason === ErrorReason.WORKER_UNREACHABLE) view.markDown(workerId, clock.now() + config.worker_down);
-  const lease = given.end(outcome.attemptId);
-  if (lease) learn(view, lease, outcome);
+  // Before the store is asked, since the conversation's next turn may be here at once.
+  const open = given.find(outcome.attemptId);
+  if (open && outcome.conversation !== "") view.tellConversation(outcome.conversation, open.candidate);
   const { settled, credits } = await state.leases.settle(outcome, clock.now());
+  // Only now: where the store is away the lease is reported again, and is still open then.
+  const lease = given.end(outcome.attemptId);
+  if (lease) learnSpeed(view, lease, outcome);
   if (credits) view.setCredits(accountId, Number(credits.available));
   // A breaker that cannot be written must not keep a lease from being settled.
   await breakers
@@ -39,13 +43,10 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
   return settled;
 }
 
-/** What a call of ours tells of the pool that took it. */
-function learn(view: View, { candidate, model }: GivenLease, outcome: Outcome): void {
-  const { startedAt, firstContentAt, conversation } = outcome;
-  if (conversation !== "") view.tellConversation(conversation, candidate);
-  if (startedAt && firstContentAt) {
-    view.tellSpeed(model, candidate.account.id, Math.max(0, timestampMs(firstContentAt) - timestampMs(startedAt)));
-  }
+/** How fast the pool that took a call of ours was. */
+function learnSpeed(view: View, { candidate, model }: GivenLease, { startedAt, firstContentAt }: Outcome): void {
+  if (!startedAt || !firstContentAt) return;
+  view.tellSpeed(model, candidate.account.id, Math.max(0, timestampMs(firstContentAt) - timestampMs(startedAt)));
 }
 
 /** Leases that one round of the sweep takes. */

@@ -27,9 +27,10 @@ beforeAll(async () => {
     configuration: fleet({
       accounts: ["a-1", "a-2", "a-3"].map((id) => account(id, { slots: 4, queue: 16 })),
       prices: { [model]: { input: 1, output: 10 } },
-      gateway: { hold_ttl: "3s", sweep_interval: "500ms" },
-      registry: { heartbeat_interval: "500ms", lease_ttl: "2s", prompt_lease_ttl: "5s" },
-      scheduler: { lease_ttl: "5s", sweep_interval: "500ms" },
+      // As much longer than a worker needs to tell an outcome when the store is back as the defaults are.
+      gateway: { hold_ttl: "10s", sweep_interval: "500ms" },
+      registry: { heartbeat_interval: "500ms", lease_ttl: "2s", prompt_lease_ttl: "10s" },
+      scheduler: { lease_ttl: "10s", sweep_interval: "500ms" },
       controller: { leader_lease: "6s", leader_renew: "2s", leader_retry: "500ms" },
     }),
   });

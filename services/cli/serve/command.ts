@@ -82,7 +82,7 @@ async function runGateway(flags: ServeFlags): Promise<void> {
     import("./gateway-group.ts"),
     import("node:cluster"),
   ]);
-  await run("gateway", flags, ({ configuration, token, log }) => {
+  await run("gateway", flags, ({ configuration, token, directory, log }) => {
     const { processes } = configuration.gateway;
     if (processes > 1 && cluster.isPrimary) {
       return startGatewayGroup({ processes, arguments: process.argv.slice(3), environment: {}, log });
@@ -94,6 +94,7 @@ async function runGateway(flags: ServeFlags): Promise<void> {
       controllerUrl: configuration.internal.controller_url,
       token,
       settings: configuration.gateway,
+      directory,
       keys: configuration.secrets,
       log,
     });

@@ -136,6 +136,7 @@ async function startFrontHere(apps: Apps, options: UpOptions): Promise<Front> {
       log,
       config: configuration.gateway,
       environment: process.env,
+      directory: options.directory,
       scheduler: localClient(SchedulerService, schedulerApp.service),
       worker,
     }),
@@ -179,6 +180,7 @@ async function startFrontGroup(apps: Apps, options: UpOptions, internalAddress: 
     environment: {
       DRAWBRIDGE_LISTEN: `${host.includes(":") ? `[${host}]` : host}:${port}`,
       DRAWBRIDGE_STATE: configuration.state,
+      DRAWBRIDGE_DIRECTORY: options.directory,
       DRAWBRIDGE_INTERNAL_TOKEN: options.internalToken,
       DRAWBRIDGE_REGISTRY_URL: internalAddress,
       DRAWBRIDGE_SCHEDULER_URL: internalAddress,

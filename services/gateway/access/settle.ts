@@ -8,6 +8,7 @@ import { backoffMs, type Random } from "../../kit/random.ts";
 import type { Ledger, SettleRequest } from "../../state/state.ts";
 import type { Holds } from "./holds.ts";
 import { dueMicros, toAmount } from "./money.ts";
+import type { Unsettled } from "./unsettled.ts";
 
 /** What is settled. */
 export interface SettledHold {
@@ -17,12 +18,11 @@ export interface SettledHold {
   readonly price: Price | undefined;
 }
 
+/** What the ledger is told, but for the time at which it takes it. */
+export type Settlement = Omit<SettleRequest, "now">;
+
 /** What the ledger is told of a hold whose request ended so. Without an outcome nothing is paid, and it ended as `endWithout` says. */
-export function settlementOf(
-  hold: SettledHold,
-  outcome: Outcome | undefined,
-  endWithout: End,
-): Omit<SettleRequest, "now"> {
+export function settlementOf(hold: SettledHold, outcome: Outcome | undefined, endWithout: End): Settlement {
   const end = outcome?.end ?? endWithout;
   return {
     requestId: hold.requestId,
@@ -37,15 +37,19 @@ export function settlementOf(
 
 export interface Settler extends AsyncDisposable {
   /**
-   * Ends a hold. `outcome` undefined: nothing ran. Never throws: what the store does not take now is tried again in the background, and swept
-   * at last; then there is no entry to give.
+   * Ends a hold. `outcome` undefined: nothing ran. Never throws: what the store does not take now is kept on disk before this resolves, and tried
+   * again in the background; then there is no entry to give.
    */
   settle(hold: SettledHold, outcome: Outcome | undefined): Promise<UsageEntry | undefined>;
+  /** Settles what a gateway that was killed had kept here. Never throws. */
+  resume(): Promise<void>;
 }
 
 export interface SettlerOptions {
   readonly ledger: Ledger;
   readonly holds: Holds;
+  /** Where they are kept while the store is away. */
+  readonly unsettled: Unsettled;
   readonly clock: Clock;
   readonly random: Random;
   readonly log: Log;
@@ -55,7 +59,8 @@ export interface SettlerOptions {
 
 const defaultPendingMax = 10_000;
 const retryBaseMs = 200;
-const retryMaxMs = 10_000;
+/** A call to a store that is known to be away costs next to nothing, and the sooner it is settled the less can be lost. */
+const retryMaxMs = 1_000;
 /** Tries of a settlement that the store refuses. While the store is away it is tried for as long as it takes. */
 const refusalsMax = 10;
 
@@ -64,17 +69,17 @@ export function isStoreAway(error: unknown): boolean {
 }
 
 export function createSettler(options: SettlerOptions): Settler {
-  const { ledger, holds, clock, log, pendingMax = defaultPendingMax } = options;
+  const { ledger, holds, unsettled, clock, log, pendingMax = defaultPendingMax } = options;
   const ending = new AbortController();
   const pending = new Set<Promise<void>>();
 
-  const tryLater = (settlement: Omit<SettleRequest, "now">) => {
+  const tryLater = (settlement: Settlement, failures: number) => {
     if (pending.size >= pendingMax) {
       log.error({ request_id: settlement.requestId }, "too many settlements wait for the store; left to the sweep");
       holds.remove(settlement.requestId);
       return;
     }
-    const later = settleLater(options, settlement, ending.signal).finally(() => pending.delete(later));
+    const later = settleLater(options, settlement, failures, ending.signal).finally(() => pending.delete(later));
     pending.add(later);
   };
 
@@ -87,8 +92,19 @@ export function createSettler(options: SettlerOptions): Settler {
         return result?.entry;
       } catch (error) {
         log.error({ err: error, request_id: hold.requestId }, "settlement failed; it is tried again");
-        tryLater(settlement);
+        await keep(options, settlement);
+        tryLater(settlement, 1);
         return undefined;
+      }
+    },
+
+    async resume() {
+      try {
+        const left = await unsettled.load(pendingMax);
+        if (left.length > 0) log.warn({ settlements: left.length }, "settling what an ended gateway had kept");
+        for (const settlement of left) tryLater(settlement, 0);
+      } catch (error) {
+        log.error({ err: error }, "kept settlements cannot be read; the sweep settles their holds");
       }
     },
 
@@ -99,26 +115,40 @@ export function createSettler(options: SettlerOptions): Settler {
   };
 }
 
+/** Only a settlement that is charged is worth it: without one the sweep does the same. */
+async function keep({ unsettled, log }: SettlerOptions, settlement: Settlement): Promise<void> {
+  if (settlement.costMicros === 0 && settlement.millicredits === 0) return;
+  try {
+    await unsettled.keep(settlement);
+  } catch (error) {
+    log.error({ err: error, request_id: settlement.requestId }, "a settlement is in memory only: it could not be kept");
+  }
+}
+
 /** Until the store takes it. The hold is renewed meanwhile, so that no sweep settles it with less than is known here. */
 async function settleLater(
-  { ledger, holds, clock, random, log }: SettlerOptions,
-  settlement: Omit<SettleRequest, "now">,
+  options: SettlerOptions,
+  settlement: Settlement,
+  failuresBefore: number,
   signal: AbortSignal,
 ): Promise<void> {
+  const { ledger, holds, unsettled, clock, random, log } = options;
   const { requestId } = settlement;
   let refusals = 0;
-  for (let failures = 1; !signal.aborted && refusals < refusalsMax; failures += 1) {
+  for (let failures = failuresBefore; !signal.aborted && refusals < refusalsMax; failures += 1) {
     try {
-      await clock.sleep(backoffMs(failures, retryBaseMs, retryMaxMs, random), signal);
+      if (failures > 0) await clock.sleep(backoffMs(failures, retryBaseMs, retryMaxMs, random), signal);
       await ledger.settle({ ...settlement, now: clock.now() });
       holds.remove(requestId);
+      log.info({ request_id: requestId, failures }, "settled late");
+      await unsettled.drop(requestId);
       return;
     } catch (error) {
       if (signal.aborted) break;
       if (!isStoreAway(error)) refusals += 1;
-      log.warn({ err: error, request_id: requestId, failures }, "settlement failed again");
+      log.debug({ err: error, request_id: requestId, failures }, "settlement failed again");
     }
   }
   holds.remove(requestId);
-  log.error({ request_id: requestId }, "the store did not take a settlement; it is left to the sweep");
+  if (!signal.aborted) log.error({ request_id: requestId }, "the store refuses a settlement; it is left to the sweep");
 }

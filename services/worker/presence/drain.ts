@@ -22,7 +22,8 @@ export interface Drain {
   readonly over: Promise<void>;
 }
 
-const deregisterMs = 2_000;
+/** A registry or a store that starts again is back by then; outcomes may wait for it. */
+const deregisterMs = 5_000;
 
 export function createDrain(options: DrainOptions): Drain {
   const { pools, attempts, registration, clock, log } = options;

@@ -35,7 +35,8 @@ export interface Registration {
 const defaultIntervalMs = 5_000;
 const callTimeoutMs = 5_000;
 const retryBaseMs = 200;
-const retryMaxMs = 5_000;
+/** Outcomes wait for it: the longer they do, the more is lost if this worker is killed, and the nearer are the ends of leases and holds. */
+const retryMaxMs = 1_000;
 /** What one call may carry. */
 const outcomesPerCall = 1_000;
 const attemptsPerCall = 100_000;
@@ -124,14 +125,24 @@ export function createRegistration(options: RegistrationOptions): Registration {
       ending.abort();
       wake?.();
       await loop;
-      if (!registered) return;
       const { id: workerId, incarnation } = describe();
-      try {
-        const outcomes = outbox.oldest(outcomesPerCall);
-        await registry.deregister({ workerId, incarnation, outcomes }, { timeoutMs: boundMs });
-        outbox.acknowledge(outcomes.map(({ attemptId }) => attemptId));
-      } catch (error) {
-        log.warn({ err: error, undelivered: outbox.size }, "could not deregister; the lease will end by itself");
+      const endsAt = clock.monotonic() + boundMs;
+      // Outcomes are told even by a worker that is not registered at the moment, and are worth several tries.
+      for (let failures = 1; registered || outbox.size > 0; failures += 1) {
+        try {
+          const outcomes = outbox.oldest(outcomesPerCall);
+          const timeoutMs = Math.max(1, Math.ceil(endsAt - clock.monotonic()));
+          await registry.deregister({ workerId, incarnation, outcomes }, { timeoutMs });
+          registered = false;
+          outbox.acknowledge(outcomes.map(({ attemptId }) => attemptId));
+        } catch (error) {
+          const pauseMs = backoffMs(failures, retryBaseMs, retryMaxMs, options.random);
+          if (outbox.size === 0 || clock.monotonic() + pauseMs >= endsAt) {
+            log.warn({ err: error, undelivered: outbox.size }, "could not deregister; the lease will end by itself");
+            return;
+          }
+          await clock.sleep(pauseMs);
+        }
       }
     },
   };

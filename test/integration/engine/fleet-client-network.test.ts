@@ -8,6 +8,7 @@ import { WorkerService } from "#gen/drawbridge/v1/worker_service";
 import { createFleetClient } from "../../../services/client/client.ts";
 import { systemClock } from "../../../services/kit/clock.ts";
 import { silentLog } from "../../../services/kit/log.ts";
+import { systemRandom } from "../../../services/kit/random.ts";
 import { createDialer } from "../../../services/kit/rpc/client.ts";
 import { mount, startRpcServer } from "../../../services/kit/rpc/server.ts";
 
@@ -38,10 +39,11 @@ it("runs a prompt whose scheduler and worker are behind a network, and the worke
     log: silentLog,
   });
   await using dialer = createDialer({ token: "" });
-  const fleet = createFleetClient({
+  await using fleet = createFleetClient({
     scheduler: dialer.client(SchedulerService, server.address, { unreachable: "STATE_UNAVAILABLE" }),
     worker: () => dialer.client(WorkerService, server.address, { unreachable: "WORKER_UNREACHABLE" }),
     clock: systemClock,
+    random: systemRandom,
     log: silentLog,
   });
   const prompt = create(PromptSchema, {

@@ -7,6 +7,7 @@ import { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { type Lease, SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import { End, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { Health, WorkerSchema } from "#gen/drawbridge/v1/worker";
+import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { localClient } from "../../../services/kit/rpc/local.ts";
 import { createRegistryApp } from "../../../services/registry/app.ts";
@@ -54,8 +55,8 @@ async function addAccount(id: string, { credits = 10, slots = 4, queue = 2 } = {
   await state.workers.put(worker, 3_600_000, clock.now());
 }
 
-async function startScheduler(settings: object = {}) {
-  const common = { state, clock, random: seededRandom(1), log: silentLog };
+async function startScheduler(settings: object = {}, store: State = state) {
+  const common = { state: store, clock, random: seededRandom(1), log: silentLog };
   const registry = stack.use(createRegistryApp({ ...common, config: registrySettings.parse({}) }));
   const app = stack.use(
     createSchedulerApp({
@@ -99,6 +100,24 @@ describe("a lease", () => {
     expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 1_000n, spent: 0n });
     expect(await scheduler.report({ outcome: outcomeOf(lease) })).toMatchObject({ settled: true });
     expect(await scheduler.report({ outcome: outcomeOf(lease) })).toMatchObject({ settled: false });
+    expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 0n, spent: 1_000n });
+  });
+
+  test("whose report meets a store that is away is open until it is reported again", async () => {
+    await addAccount("a", { slots: 1, queue: 0 });
+    let away = true;
+    const settle: State["leases"]["settle"] = async (...told) => {
+      if (away) throw new DrawbridgeError("STATE_UNAVAILABLE", "Away.");
+      return state.leases.settle(...told);
+    };
+    const scheduler = await startScheduler({}, { ...state, leases: { ...state.leases, settle } });
+    const lease = await acquire(scheduler, "1");
+    await expect(scheduler.report({ outcome: outcomeOf(lease) })).rejects.toMatchObject({
+      reason: "STATE_UNAVAILABLE",
+    });
+    away = false;
+    expect(await scheduler.report({ outcome: outcomeOf(lease) })).toMatchObject({ settled: true });
+    expect((await scheduler.explain({ model: "m" })).candidates).toMatchObject([{ rank: 1, availableSlots: 1 }]);
     expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 0n, spent: 1_000n });
   });
 

@@ -1,6 +1,9 @@
 // A gateway on a real socket with the embedded store, and an engine whose answers a test scripts: scheduler and workers are service objects of
 // this process, called as `up` calls them.
+import { mkdtemp, rm } from "node:fs/promises";
 import { connect } from "node:net";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
 import type { ServiceImpl } from "@connectrpc/connect";
@@ -104,6 +107,8 @@ export interface RequestOptions {
 
 export async function startGatewayUnderTest(options: GatewayUnderTestOptions = {}): Promise<GatewayUnderTest> {
   await using starting = new AsyncDisposableStack();
+  const directory = await mkdtemp(join(tmpdir(), "drawbridge-gateway-"));
+  starting.defer(() => rm(directory, { recursive: true, force: true }));
   const store = starting.use(await openState("sqlite::memory:", { log: silentLog }));
   const state = options.wrapState?.(store) ?? store;
   await ensureAccess({
@@ -129,6 +134,7 @@ export async function startGatewayUnderTest(options: GatewayUnderTestOptions = {
       scheduler: localClient(SchedulerService, schedulerOf(engine)),
       worker: () => worker,
       environment: options.environment ?? {},
+      directory,
     }),
   );
   const server = starting.use(

@@ -221,6 +221,7 @@ function createRecordingRegistry(service?: ServiceImpl<typeof RegistryService>):
       return { acknowledgedAttemptIds: take(request.outcomes) };
     },
     deregister(request) {
+      if (refusal) throw refusal;
       take(request.outcomes);
       removed.push(request.workerId);
       return {};

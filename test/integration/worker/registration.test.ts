@@ -45,6 +45,17 @@ describe("a worker's registration", () => {
     await until("all outcomes arrive", () => attempts.every((id) => worker.registry.outcomes.has(id)));
   });
 
+  it("delivers outcomes when it ends, even if the registry was just away", async () => {
+    await using worker = await startWorker();
+    await until("it registers", () => worker.registry.registered.length === 1);
+    worker.registry.refuse(new DrawbridgeError("STATE_UNAVAILABLE", "Away."));
+    const { attemptId } = await worker.prompt({ do: "answer" });
+    const drained = worker.app.drain(0);
+    setTimeout(() => worker.registry.refuse(undefined), 300);
+    await drained;
+    expect([...worker.registry.outcomes.keys()]).toContain(attemptId);
+  });
+
   it("ends by itself when neither registry nor controller is heard, and not while one of them is", async () => {
     await using worker = await startWorker({ settings: { orphan_timeout: "300ms" } });
     await until("it registers", () => worker.registry.registered.length === 1);

@@ -58,6 +58,8 @@ let accounts: Map<string, Behaviour>;
 let acquired: string[];
 let conversations: string[];
 let reports: Outcome[];
+/** What the scheduler says to a report instead. */
+let refusal: DrawbridgeError | undefined;
 let cancels: Map<string, PromiseWithResolvers<void>>;
 
 beforeEach(() => {
@@ -66,6 +68,7 @@ beforeEach(() => {
   acquired = [];
   conversations = [];
   reports = [];
+  refusal = undefined;
   cancels = new Map();
 });
 
@@ -86,6 +89,7 @@ function client(settings: Partial<FleetClientSettings> = {}) {
       return { lease };
     },
     report: async ({ outcome: told }: { outcome: Outcome }) => {
+      if (refusal) throw refusal;
       reports.push(told);
       return { settled: true };
     },
@@ -102,7 +106,7 @@ function client(settings: Partial<FleetClientSettings> = {}) {
         return { found: cancels.has(attemptId) };
       },
     }) as unknown as WorkerCalls;
-  return createFleetClient({ scheduler, worker, clock, log: silentLog, settings });
+  return createFleetClient({ scheduler, worker, clock, random: () => 0.5, log: silentLog, settings });
 }
 
 async function run(
@@ -131,6 +135,29 @@ describe("an answer", () => {
     accounts.set("a", answer);
     expect(kinds(await run())).toEqual([["started", "text"], ["finished"]]);
     expect(reports).toMatchObject([{ end: End.FINISHED }]);
+  });
+
+  test("whose lease cannot be reported is passed on, and the lease is reported when the scheduler is back", async () => {
+    accounts.set("a", answer);
+    refusal = new DrawbridgeError("STATE_UNAVAILABLE", "Away.");
+    await using fleet = client();
+    expect(kinds(await run(fleet))).toEqual([["started", "text"], ["finished"]]);
+    await clock.advance(5_000);
+    refusal = undefined;
+    await clock.advance(1_000);
+    expect(reports).toMatchObject([{ end: End.FINISHED }]);
+    await clock.advance(60_000);
+    expect(reports).toHaveLength(1);
+  });
+
+  test("whose report is refused is not reported again", async () => {
+    accounts.set("a", answer);
+    refusal = new DrawbridgeError("INVALID_ARGUMENT", "No.");
+    await using fleet = client();
+    await run(fleet);
+    refusal = undefined;
+    await clock.advance(60_000);
+    expect(reports).toEqual([]);
   });
 
   test("that its worker never ended is a failure with what was seen", async () => {

@@ -1,4 +1,7 @@
 // Holds that are settled, tried again, renewed and swept: the embedded store in memory, which can be taken away, under a virtual clock.
+import { mkdtemp, readdir, rm, writeFile } from "node:fs/promises";
+import { tmpdir } from "node:os";
+import { join } from "node:path";
 import { create } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
 import { PriceSchema } from "#gen/drawbridge/v1/access_service";
@@ -7,11 +10,13 @@ import { createHolds, type Holds } from "../../../services/gateway/access/holds.
 import { keepTrimming } from "../../../services/gateway/access/retention.ts";
 import { createSettler, type Settler, settlementOf } from "../../../services/gateway/access/settle.ts";
 import { keepSweeping, sweepHolds } from "../../../services/gateway/access/sweep.ts";
+import { createUnsettled } from "../../../services/gateway/access/unsettled.ts";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { Ledger, State } from "../../../services/state/state.ts";
 import { admission, allUsage, givenUser, outcome, quotaBooks, usageOf } from "../../conformance/state/given.ts";
+import { until } from "../../support/until.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
 const ttlMs = 60_000;
@@ -26,6 +31,7 @@ let fault: DrawbridgeError | undefined;
 let ledger: Ledger;
 let holds: Holds;
 let settler: Settler;
+let folder: string;
 const away = new DrawbridgeError("STATE_UNAVAILABLE", "The store is away.");
 
 beforeEach(async () => {
@@ -34,14 +40,22 @@ beforeEach(async () => {
   state = await openState("sqlite::memory:", { log: silentLog });
   ledger = faulty(state.ledger);
   holds = createHolds({ ledger, clock, log: silentLog, ttlMs });
-  settler = createSettler({ ledger, holds, clock, random: () => 0.5, log: silentLog, pendingMax: 2 });
+  folder = await mkdtemp(join(tmpdir(), "drawbridge-unsettled-"));
+  settler = startSettler();
   await givenUser(state);
 });
+
+/** As a gateway has one, and the next gateway on its disk. */
+function startSettler(): Settler {
+  const unsettled = createUnsettled(join(folder, "unsettled"), silentLog);
+  return createSettler({ ledger, holds, unsettled, clock, random: () => 0.5, log: silentLog, pendingMax: 2 });
+}
 
 afterEach(async () => {
   await settler[Symbol.asyncDispose]();
   await holds[Symbol.asyncDispose]();
   await state[Symbol.asyncDispose]();
+  await rm(folder, { recursive: true });
 });
 
 /** Fails with `fault` while there is one. */
@@ -119,6 +133,48 @@ describe("a settlement", () => {
     fault = away;
     for (const requestId of ["a", "b", "c"]) await settler.settle({ ...hold, requestId }, ended);
     expect(["a", "b", "c"].map((requestId) => holds.has(requestId))).toEqual([true, true, false]);
+  });
+
+  it("is on disk while the store is away, and no longer", async () => {
+    await admit();
+    fault = away;
+    await settler.settle(hold, ended);
+    expect(await readdir(join(folder, "unsettled"))).toEqual(["req.json"]);
+    fault = undefined;
+    await clock.advance(10_000);
+    await until("its file is gone", async () => (await readdir(join(folder, "unsettled"))).length === 0);
+  });
+
+  it("is made by the gateway that starts after one that was killed", async () => {
+    await admit();
+    fault = away;
+    await settler.settle(hold, ended);
+    await settler[Symbol.asyncDispose]();
+    fault = undefined;
+    settler = startSettler();
+    await settler.resume();
+    await until("it is settled", async () => (await allUsage(state)).length === 1);
+    expect(await quotaBooks(state)).toEqual({ granted: 1_000, available: 993, held: 0, spent: 7 });
+    expect(await allUsage(state)).toMatchObject([
+      { costMicros: 7n, end: End.FINISHED, accountId: "a", usage: usageOf(3, 4) },
+    ]);
+    await until("its file is gone", async () => (await readdir(join(folder, "unsettled"))).length === 0);
+    // What was settled before is not settled again.
+    await settler.resume();
+    expect(await allUsage(state)).toHaveLength(1);
+  });
+
+  it("that cannot be read stops none of the others", async () => {
+    for (const requestId of ["req", "other"]) await admit(requestId);
+    fault = away;
+    for (const requestId of ["req", "other"]) await settler.settle({ ...hold, requestId }, ended);
+    await settler[Symbol.asyncDispose]();
+    await writeFile(join(folder, "unsettled", "req.json"), "{ half");
+    fault = undefined;
+    settler = startSettler();
+    await settler.resume();
+    await until("the other is settled", async () => (await allUsage(state)).length === 1);
+    expect(await allUsage(state)).toMatchObject([{ requestId: "other", costMicros: 7n }]);
   });
 
   it("lets the gateway stop", async () => {
