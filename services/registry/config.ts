@@ -8,7 +8,7 @@ export const registrySettings = z
     heartbeat_interval: duration().prefault("5s"),
     /** Without a beat for so long, a worker is gone. More than two intervals. Default 15s. */
     lease_ttl: duration().prefault("15s"),
-    /** How often workers whose leases ended are taken out; watchers see a death within this time. Default 1s. */
+    /** How often workers whose leases ended are taken out; watchers see a death within this time at the latest. Default 1s. */
     prune_interval: duration().prefault("1s"),
     /** How far a heartbeat moves the leases of the prompts that its worker runs. Default 60s. */
     prompt_lease_ttl: duration().prefault("60s"),

@@ -1,4 +1,5 @@
 // One reader of the worker directory for all watches of a registry: a change costs one read of the store, however many watch.
+import { timestampMs } from "@bufbuild/protobuf/wkt";
 import type { Worker } from "#gen/drawbridge/v1/worker";
 import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
@@ -29,7 +30,7 @@ export interface DirectoryReaderOptions {
   readonly directory: WorkerDirectory;
   readonly clock: Clock;
   readonly log: Log;
-  /** A death makes no hint; the directory is read again at least so often, in ms. */
+  /** The directory is read again at least so often, in ms; and when a lease ends, since a death makes no hint. */
   readonly rereadMs: number;
   /** Aborted when the reader has to end. */
   readonly ending: AbortSignal;
@@ -71,11 +72,18 @@ export function createDirectoryReader(options: DirectoryReaderOptions): Director
       wakeUp = Promise.withResolvers();
       const readAt = clock.monotonic();
       await read();
-      using _reread = clock.after(rereadMs, wakeUp.resolve);
+      using _reread = clock.after(nextReadMs(), wakeUp.resolve);
       await wakeUp.promise;
       const restMs = readAt + gapMs - clock.monotonic();
       if (restMs > 0) await clock.sleep(restMs, ending).catch(() => {});
     }
+  }
+
+  /** Until the first of the known leases ends, or less: whoever lives has it renewed long before. */
+  function nextReadMs(): number {
+    const ends = look?.workers.map(({ expiresAt }) => (expiresAt ? timestampMs(expiresAt) : Infinity)) ?? [];
+    const restMs = ends.reduce((first, end) => Math.min(first, end), Infinity) - clock.now();
+    return Math.max(0, Math.min(rereadMs, restMs));
   }
 
   function begin(): void {

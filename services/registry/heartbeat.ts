@@ -15,21 +15,28 @@ export interface HeartbeatOptions {
 
 /**
  * Takes a beat; the attempts whose outcomes are recorded now. Outcomes count even where the worker's lease was lost, since what they tell has
- * happened.
+ * happened. Outcomes and leases are on their way together, so that a beat takes no longer with many outcomes than with one.
  */
 export async function takeBeat(options: HeartbeatOptions, request: HeartbeatRequest, now: number): Promise<string[]> {
-  const { state, config } = options;
-  const acknowledged = await recordOutcomes(options, request.outcomes, now);
+  const [recorded, renewed] = await Promise.allSettled([
+    recordOutcomes(options, request.outcomes, now),
+    renewLeases(options, request, now),
+  ]);
+  if (renewed.status === "rejected") throw renewed.reason;
+  if (recorded.status === "rejected") throw recorded.reason;
+  return recorded.value;
+}
+
+/** The worker's own lease, then those of its prompts. */
+async function renewLeases({ state, config }: HeartbeatOptions, request: HeartbeatRequest, now: number): Promise<void> {
   const { worker, runningAttemptIds } = request;
   if (!worker || !(await state.workers.beat(worker, config.lease_ttl, now))) {
     throw new DrawbridgeError("NOT_FOUND", "This worker's lease is lost. Register again.");
   }
+  if (runningAttemptIds.length === 0) return;
   const expiresAt = now + config.prompt_lease_ttl;
   // The registry does not know which account an attempt belongs to; one that is not the account's own is skipped by the store.
-  for (const { accountId } of runningAttemptIds.length > 0 ? worker.pools : []) {
-    await state.leases.renew(accountId, runningAttemptIds, expiresAt);
-  }
-  return acknowledged;
+  await Promise.all(worker.pools.map(({ accountId }) => state.leases.renew(accountId, runningAttemptIds, expiresAt)));
 }
 
 /**
@@ -37,21 +44,27 @@ export async function takeBeat(options: HeartbeatOptions, request: HeartbeatRequ
  * holds up no other: it stays unacknowledged, and comes again with the next beat.
  */
 export async function recordOutcomes(
-  { state, config, log }: HeartbeatOptions,
+  options: HeartbeatOptions,
   outcomes: readonly Outcome[],
   now: number,
 ): Promise<string[]> {
-  const recorded: string[] = [];
-  for (const outcome of outcomes) {
-    try {
-      const { credits, millicredits } = await state.leases.settle(outcome, now);
-      const known = clone(OutcomeSchema, outcome);
-      if (credits) known.millicredits = BigInt(millicredits);
-      await state.outcomes.record(known, config.outcome_ttl, now);
-      recorded.push(outcome.attemptId);
-    } catch (error) {
-      log.warn({ err: error, attempt_id: outcome.attemptId }, "an outcome was not recorded; the worker sends it again");
-    }
+  const recorded = await Promise.all(outcomes.map((outcome) => recordOutcome(options, outcome, now)));
+  return outcomes.filter((_, index) => recorded[index]).map(({ attemptId }) => attemptId);
+}
+
+async function recordOutcome(
+  { state, config, log }: HeartbeatOptions,
+  outcome: Outcome,
+  now: number,
+): Promise<boolean> {
+  try {
+    const { credits, millicredits } = await state.leases.settle(outcome, now);
+    const known = clone(OutcomeSchema, outcome);
+    if (credits) known.millicredits = BigInt(millicredits);
+    await state.outcomes.record(known, config.outcome_ttl, now);
+    return true;
+  } catch (error) {
+    log.warn({ err: error, attempt_id: outcome.attemptId }, "an outcome was not recorded; the worker sends it again");
+    return false;
   }
-  return recorded;
 }

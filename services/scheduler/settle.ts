@@ -63,7 +63,7 @@ export async function sweepLeases(
   const now = clock.now();
   const expired = await state.leases.expired(now, sweepLimit);
   for (const lease of expired) {
-    const recorded = await state.outcomes.byAttempt(lease.attemptId, now);
+    const recorded = await state.outcomes.byAttempt(lease, now);
     if (!recorded && !mayExpire) continue;
     const outcome = recorded ?? expiredOutcome(lease, now);
     // The lease says whose credits it holds, whatever the outcome says.

@@ -21,6 +21,7 @@ export function tooMuchGranted(whose: string): DrawbridgeError {
 
 export function checkLeaseRequest(request: LeaseRequest): void {
   checkId("attemptId", request.attemptId);
+  checkId("requestId", request.requestId);
   checkId("accountId", request.accountId);
   checkAmount("millicredits", request.millicredits);
 }

@@ -59,8 +59,10 @@ export function createKeys(prefix: string) {
     prices: `${prefix}prices`,
     channels: `${prefix}channels`,
 
-    outcome: (attemptId: string) => of("outcome", attemptId),
+    // Requests: one slot each.
+    outcome: (requestId: string, attemptId: string) => `${of("outcome", requestId)}:${attemptId}`,
     finalOutcome: (requestId: string) => of("final", requestId),
+
     events: `${prefix}events`,
     demand: (model: string) => of("demand", model),
     demandedModels: `${prefix}demanded:models`,

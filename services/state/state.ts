@@ -171,8 +171,8 @@ export interface LeaseStore {
 export interface OutcomeStore extends Observable {
   /** Remembers an outcome until now + ttlMs. The first one of an attempt stays, and so does the first with content of a request. */
   record(outcome: Outcome, ttlMs: number, now: number): Promise<void>;
-  /** The outcome of an attempt. */
-  byAttempt(attemptId: string, now: number): Promise<Outcome | undefined>;
+  /** The outcome of an attempt of a request. */
+  byAttempt(attempt: Pick<LeaseRecord, "requestId" | "attemptId">, now: number): Promise<Outcome | undefined>;
   /** The outcome that is final for a request: the one with content. undefined: none yet. */
   finalOf(requestId: string, now: number): Promise<Outcome | undefined>;
 }

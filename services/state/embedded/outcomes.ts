@@ -33,7 +33,7 @@ export function createOutcomeStore(database: Database, commits: GroupCommit, cha
       if (recorded > 0) changes.notify();
     },
 
-    async byAttempt(attemptId, now) {
+    async byAttempt({ attemptId }, now) {
       const row = database.get("SELECT record FROM outcomes WHERE attempt_id = ? AND expires_at > ?", attemptId, now);
       return row && decode(OutcomeSchema, row["record"]);
     },

@@ -1,4 +1,4 @@
-// What became of attempts, remembered for the sweeps: once by attempt, and the final one by request.
+// What became of attempts, remembered for the sweeps: once by attempt, and the final one by request. A request's outcomes share a slot.
 import { toJson } from "@bufbuild/protobuf";
 import { type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { decodeValue } from "../records.ts";
@@ -22,21 +22,14 @@ export function createOutcomeStore({ connection, keys, changes }: ObservedContex
     onChange: changes.onChange,
 
     async record(outcome, ttlMs, now) {
+      const { requestId, attemptId, content } = outcome;
       const record: StoredOutcome = { expiresAt: now + ttlMs, outcome: toJson(OutcomeSchema, outcome) };
-      const stored = JSON.stringify(record);
-      const key = keys.outcome(outcome.attemptId);
-      const first = text(await connection.command("SET", key, stored, "PX", ttlMs, "NX")) === "OK";
-      // The attempt and the request stand in different slots. What counts for the request is what counts for the attempt, so a recording that
-      // was cut short between the two is completed by the next one.
-      const kept = first ? outcome : await read(key, now);
-      if (kept?.content) {
-        const final = first ? stored : JSON.stringify({ ...record, outcome: toJson(OutcomeSchema, kept) });
-        await connection.command("SET", keys.finalOutcome(kept.requestId), final, "PX", ttlMs, "NX");
-      }
-      if (first) changes.notify();
+      const outcomeKeys = [keys.outcome(requestId, attemptId), keys.finalOutcome(requestId)];
+      const args = [JSON.stringify(record), content ? "1" : "", ttlMs];
+      if (text(await connection.script("record-outcome", outcomeKeys, args)) === "1") changes.notify();
     },
 
-    byAttempt: (attemptId, now) => read(keys.outcome(attemptId), now),
+    byAttempt: ({ requestId, attemptId }, now) => read(keys.outcome(requestId, attemptId), now),
 
     finalOf: (requestId, now) => read(keys.finalOutcome(requestId), now),
   };

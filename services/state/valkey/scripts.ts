@@ -36,6 +36,7 @@ const operations = {
   "list-pods": 2,
   "put-pod": 1,
   "read-account": 4,
+  "record-outcome": 2,
   "release-leader": 1,
   "remove-account": 3,
   "remove-pod": 1,

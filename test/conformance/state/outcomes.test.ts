@@ -26,10 +26,10 @@ conformance("outcomes", (create) => {
     await state.outcomes.record(failed, ttlMs, t0);
     expect(await state.outcomes.finalOf("req", t0)).toBeUndefined();
     await state.outcomes.record(finished, ttlMs, t0);
-    expect(await state.outcomes.byAttempt("1", t0)).toEqual(failed);
-    expect(await state.outcomes.byAttempt("2", t0)).toEqual(finished);
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "1" }, t0)).toEqual(failed);
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "2" }, t0)).toEqual(finished);
     expect(await state.outcomes.finalOf("req", t0)).toEqual(finished);
-    expect(await state.outcomes.byAttempt("3", t0)).toBeUndefined();
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "3" }, t0)).toBeUndefined();
     expect(await state.outcomes.finalOf("other", t0)).toBeUndefined();
   });
 
@@ -39,7 +39,7 @@ conformance("outcomes", (create) => {
     const first = outcome({ content: false, end: End.FAILED_BEFORE_CONTENT });
     await state.outcomes.record(first, ttlMs, t0);
     await state.outcomes.record(outcome({ content: true }), ttlMs, t0 + 1);
-    expect(await state.outcomes.byAttempt("att", t0 + 1)).toEqual(first);
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "att" }, t0 + 1)).toEqual(first);
     expect(await state.outcomes.finalOf("req", t0 + 1)).toBeUndefined();
   });
 
@@ -49,7 +49,9 @@ conformance("outcomes", (create) => {
     await state.outcomes.record(outcome({ attemptId: "z", millicredits: 1n }), ttlMs, t0);
     await state.outcomes.record(outcome({ attemptId: "a", millicredits: 2n }), ttlMs, t0 + 1);
     expect(await state.outcomes.finalOf("req", t0 + 1)).toMatchObject({ attemptId: "z" });
-    expect(await state.outcomes.byAttempt("a", t0 + 1)).toMatchObject({ millicredits: 2n });
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "a" }, t0 + 1)).toMatchObject({
+      millicredits: 2n,
+    });
   });
 
   test("of many recordings of one attempt, one stays for both questions", async () => {
@@ -57,7 +59,7 @@ conformance("outcomes", (create) => {
     const { state } = store;
     const all = Array.from({ length: 30 }, (_, index) => outcome({ millicredits: BigInt(index) }));
     await Promise.all(all.map((each) => state.outcomes.record(each, ttlMs, t0)));
-    const kept = await state.outcomes.byAttempt("att", t0);
+    const kept = await state.outcomes.byAttempt({ requestId: "req", attemptId: "att" }, t0);
     expect(all).toContainEqual(kept);
     expect(await state.outcomes.finalOf("req", t0)).toEqual(kept);
   });
@@ -66,9 +68,9 @@ conformance("outcomes", (create) => {
     await using store = await create();
     const { state } = store;
     await state.outcomes.record(outcome(), ttlMs, t0);
-    expect(await state.outcomes.byAttempt("att", t0 + ttlMs - 1)).toBeDefined();
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "att" }, t0 + ttlMs - 1)).toBeDefined();
     expect(await state.outcomes.finalOf("req", t0 + ttlMs - 1)).toBeDefined();
-    expect(await state.outcomes.byAttempt("att", t0 + ttlMs)).toBeUndefined();
+    expect(await state.outcomes.byAttempt({ requestId: "req", attemptId: "att" }, t0 + ttlMs)).toBeUndefined();
     expect(await state.outcomes.finalOf("req", t0 + ttlMs)).toBeUndefined();
   });
 
@@ -79,7 +81,10 @@ conformance("outcomes", (create) => {
       await state.outcomes.record(outcome({ attemptId: id, requestId: `r ${id}`, accountId: id }), ttlMs, t0);
     }
     for (const id of hostileIds) {
-      expect(await state.outcomes.byAttempt(id, t0)).toMatchObject({ attemptId: id, accountId: id });
+      expect(await state.outcomes.byAttempt({ requestId: `r ${id}`, attemptId: id }, t0)).toMatchObject({
+        attemptId: id,
+        accountId: id,
+      });
       expect(await state.outcomes.finalOf(`r ${id}`, t0)).toMatchObject({ attemptId: id });
     }
   });

@@ -46,6 +46,25 @@ function watcher(watch: AsyncIterable<WatchWorkersResponse>) {
   return async () => (await iterator.next()).value as WatchWorkersResponse;
 }
 
+/** The next worker that is gone. */
+async function removal(next: ReturnType<typeof watcher>): Promise<string> {
+  for (;;) {
+    const { element } = await next();
+    if (element.case === "removedWorkerId") return element.value;
+  }
+}
+
+/** Lets nobody through before so many have come; whoever comes later, at once. */
+function barrier(count: number): () => Promise<void> {
+  const all = Promise.withResolvers<void>();
+  let come = 0;
+  return () => {
+    come += 1;
+    if (come === count) all.resolve();
+    return all.promise;
+  };
+}
+
 describe("registry", () => {
   it("tells a watcher the snapshot, then a change, then a death within a second of the lease's end", async () => {
     const { registry, clock } = await startRegistry();
@@ -61,15 +80,30 @@ describe("registry", () => {
     expect((await change).element).toMatchObject({ case: "put", value: { id: "w1", pools: [{ availableSlots: 1 }] } });
 
     // Bookmarks come while nothing changes; the death comes by time alone.
-    const dead = (async () => {
-      for (;;) {
-        const { element } = await next();
-        if (element.case !== "bookmark") return element;
-      }
-    })();
+    const dead = removal(next);
     await clock.advance(16_000);
-    expect(await dead).toEqual({ case: "removedWorkerId", value: "w1" });
+    expect(await dead).toEqual("w1");
     stop.abort();
+  });
+
+  it("tells a death when the lease ends, and no more than a second later, whenever the last beat was", async () => {
+    const { registry, clock } = await startRegistry();
+    const next = watcher(registry.watchWorkers({}));
+    await next();
+    for (let sinceLookMs = 0; sinceLookMs <= 1_000; sinceLookMs += 125) {
+      await clock.advance(sinceLookMs);
+      await registry.register({ worker: worker("w1") });
+      // Beats that bring nothing new move the end of the lease without a hint.
+      for (let beat = 0; beat < 2; beat += 1) {
+        await clock.advance(4_900);
+        await registry.heartbeat({ worker: worker("w1") });
+      }
+      const leaseEnd = clock.now() + 15_000;
+      const told = removal(next).then(() => clock.now());
+      await clock.advance(20_000);
+      expect(await told).toBeGreaterThanOrEqual(leaseEnd);
+      expect(await told).toBeLessThanOrEqual(leaseEnd + 1_000);
+    }
   });
 
   it("asks a worker whose lease was lost to register again", async () => {
@@ -125,6 +159,24 @@ describe("registry", () => {
     expect(account?.credits).toMatchObject({ granted: 10_000n, available: 8_000n, held: 1_000n, spent: 1_000n });
     const open = await state.leases.open("a");
     expect(open).toMatchObject([{ attemptId: "running", expiresAt: clock.now() + 60_000 }]);
+  });
+
+  it("waits for the store as often with many outcomes as with one", async () => {
+    const { registry, state } = await startRegistry();
+    await registry.register({ worker: worker("w1") });
+    const outcomes = Array.from({ length: 300 }, (_, index) =>
+      create(OutcomeSchema, { attemptId: `a${index}`, requestId: `r${index}`, accountId: "a", end: End.FINISHED }),
+    );
+    // The first answer comes when all have been asked for: one after another, they would wait for ever.
+    const [settled, recorded] = [barrier(outcomes.length + 1), barrier(outcomes.length)];
+    const settle = state.leases.settle.bind(state.leases);
+    const record = state.outcomes.record.bind(state.outcomes);
+    const beat = state.workers.beat.bind(state.workers);
+    state.leases.settle = (...asked) => settled().then(() => settle(...asked));
+    state.workers.beat = (...asked) => settled().then(() => beat(...asked));
+    state.outcomes.record = (...asked) => recorded().then(() => record(...asked));
+    const { acknowledgedAttemptIds } = await registry.heartbeat({ worker: worker("w1"), outcomes });
+    expect(acknowledgedAttemptIds).toEqual(outcomes.map(({ attemptId }) => attemptId));
   });
 
   it("lists by model, page by page", async () => {

@@ -4,7 +4,7 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
-import { t0, worker } from "../../conformance/state/given.ts";
+import { minuteMs, outcome, t0, worker } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
 import { startValkeyProcess } from "../../support/valkey.ts";
 
@@ -52,4 +52,19 @@ test("listing workers takes two, up to a thousand workers", async () => {
   expect((await state.workers.list(t0)).workers).toHaveLength(1_000);
   await put(1_000);
   expect(await commandsOf(() => state.workers.list(t0))).toEqual(["evalsha", "mget", "mget"]);
+});
+
+test("recording an outcome takes one, whether it is the first of its attempt or not", async () => {
+  await state.outcomes.record(outcome({ attemptId: "0" }), minuteMs, t0);
+  for (const content of [true, true, false]) {
+    const record = () => state.outcomes.record(outcome({ attemptId: "1", content }), minuteMs, t0);
+    expect(await commandsOf(record)).toEqual(["evalsha"]);
+  }
+});
+
+test("a beat that brings nothing new takes one", async () => {
+  await state.workers.put(worker(), minuteMs, t0);
+  const beat = () => state.workers.beat(worker(), minuteMs, t0);
+  await beat();
+  expect(await commandsOf(beat)).toEqual(["evalsha"]);
 });
