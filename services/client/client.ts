@@ -58,6 +58,7 @@ export function createFleetClient(dependencies: FleetClientDependencies): FleetC
   const reports = createReports({ ...dependencies, timeoutMs: settings.reportTimeoutMs });
   return {
     run: (request) => run({ ...dependencies, settings, budget, reports }, request),
+    report: (outcome) => reports.send(outcome),
     [Symbol.asyncDispose]: () => reports[Symbol.asyncDispose](),
   };
 }

@@ -3,6 +3,7 @@
 import type { Client } from "@connectrpc/connect";
 import type { Prompt } from "#gen/drawbridge/v1/prompt";
 import type { Priority, SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
+import type { Outcome } from "#gen/drawbridge/v1/usage";
 import type { PromptResponse, WorkerService } from "#gen/drawbridge/v1/worker_service";
 
 export type SchedulerCalls = Pick<Client<typeof SchedulerService>, "acquire" | "report">;
@@ -28,4 +29,6 @@ export interface FleetClient extends AsyncDisposable {
    * DrawbridgeError; if a worker had taken the prompt, `outcomeOf(error)` tells what became of it. Every lease is reported, however it ends.
    */
   run(request: RunRequest): AsyncGenerator<PromptResponse, void, undefined>;
+  /** Tells the scheduler how an attempt of an earlier process ended. Never throws: it is told again until it is taken. */
+  report(outcome: Outcome): Promise<void>;
 }

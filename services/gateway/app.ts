@@ -154,7 +154,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       await applyChannels(state.channels, config.channels, clock);
       await directory.start();
       holds.start();
-      await settler.resume();
+      for (const outcome of await settler.resume()) void fleet.report(outcome);
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = Promise.all([
         keepSweeping(

@@ -1,39 +1,13 @@
 // The one exit of every admitted request: what it cost is charged, the rest of its hold is released, whatever happened in between.
-import type { Price } from "#gen/drawbridge/v1/access_service";
 import { End, type Outcome, type UsageEntry } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../../kit/clock.ts";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import type { Log } from "../../kit/log.ts";
 import { backoffMs, type Random } from "../../kit/random.ts";
-import type { Ledger, SettleRequest } from "../../state/state.ts";
+import type { Ledger } from "../../state/state.ts";
 import type { Holds } from "./holds.ts";
-import { dueMicros, toAmount } from "./money.ts";
-import type { Unsettled } from "./unsettled.ts";
-
-/** What is settled. */
-export interface SettledHold {
-  readonly userId: string;
-  readonly requestId: string;
-  /** As frozen at the admission. */
-  readonly price: Price | undefined;
-}
-
-/** What the ledger is told, but for the time at which it takes it. */
-export type Settlement = Omit<SettleRequest, "now">;
-
-/** What the ledger is told of a hold whose request ended so. Without an outcome nothing is paid, and it ended as `endWithout` says. */
-export function settlementOf(hold: SettledHold, outcome: Outcome | undefined, endWithout: End): Settlement {
-  const end = outcome?.end ?? endWithout;
-  return {
-    requestId: hold.requestId,
-    userId: hold.userId,
-    costMicros: dueMicros(end, outcome?.usage, hold.price),
-    end,
-    usage: outcome?.usage,
-    accountId: outcome?.accountId ?? "",
-    millicredits: toAmount(outcome?.millicredits ?? 0n),
-  };
-}
+import { type SettledHold, type Settlement, settlementOf } from "./settlement.ts";
+import type { Kept, Unsettled } from "./unsettled.ts";
 
 export interface Settler extends AsyncDisposable {
   /**
@@ -41,8 +15,8 @@ export interface Settler extends AsyncDisposable {
    * again in the background; then there is no entry to give.
    */
   settle(hold: SettledHold, outcome: Outcome | undefined): Promise<UsageEntry | undefined>;
-  /** Settles what a gateway that was killed had kept here. Never throws. */
-  resume(): Promise<void>;
+  /** Settles what a gateway that was killed had kept here; how these requests ended, since their leases may be open, too. Never throws. */
+  resume(): Promise<readonly Outcome[]>;
 }
 
 export interface SettlerOptions {
@@ -92,20 +66,20 @@ export function createSettler(options: SettlerOptions): Settler {
         return result?.entry;
       } catch (error) {
         log.error({ err: error, request_id: hold.requestId }, "settlement failed; it is tried again");
-        await keep(options, settlement);
+        if (outcome && settlement.costMicros + settlement.millicredits > 0) await keep(options, { hold, outcome });
         tryLater(settlement, 1);
         return undefined;
       }
     },
 
     async resume() {
-      try {
-        const left = await unsettled.load(pendingMax);
-        if (left.length > 0) log.warn({ settlements: left.length }, "settling what an ended gateway had kept");
-        for (const settlement of left) tryLater(settlement, 0);
-      } catch (error) {
+      const left = await unsettled.load(pendingMax).catch((error: unknown) => {
         log.error({ err: error }, "kept settlements cannot be read; the sweep settles their holds");
-      }
+        return [];
+      });
+      if (left.length > 0) log.warn({ settlements: left.length }, "settling what an ended gateway had kept");
+      for (const { hold, outcome } of left) tryLater(settlementOf(hold, outcome, outcome.end), 0);
+      return left.map(({ outcome }) => outcome);
     },
 
     async [Symbol.asyncDispose]() {
@@ -115,13 +89,12 @@ export function createSettler(options: SettlerOptions): Settler {
   };
 }
 
-/** Only a settlement that is charged is worth it: without one the sweep does the same. */
-async function keep({ unsettled, log }: SettlerOptions, settlement: Settlement): Promise<void> {
-  if (settlement.costMicros === 0 && settlement.millicredits === 0) return;
+async function keep({ unsettled, log }: SettlerOptions, kept: Kept): Promise<void> {
   try {
-    await unsettled.keep(settlement);
+    await unsettled.keep(kept);
   } catch (error) {
-    log.error({ err: error, request_id: settlement.requestId }, "a settlement is in memory only: it could not be kept");
+    const { requestId } = kept.hold;
+    log.error({ err: error, request_id: requestId }, "a settlement is in memory only: it could not be written to disk");
   }
 }
 

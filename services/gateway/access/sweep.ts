@@ -3,7 +3,8 @@ import { End } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../../kit/clock.ts";
 import type { Log } from "../../kit/log.ts";
 import type { HoldRecord, State } from "../../state/state.ts";
-import { isStoreAway, settlementOf } from "./settle.ts";
+import { isStoreAway } from "./settle.ts";
+import { settlementOf } from "./settlement.ts";
 
 export interface SweepOptions {
   readonly state: Pick<State, "ledger" | "outcomes">;
