@@ -57,8 +57,8 @@ export function createLoop(options: LoopOptions): Loop {
   const serial = createSerial();
   let passes: Promise<void> = Promise.resolve();
   let checks: Promise<void> = Promise.resolve();
-  /** The epoch for which all workers have been asked how they are, so that nobody counts on one that is long gone. */
-  let checkedEpoch = 0;
+  /** The epoch that the driver knows of, and for which all workers have been asked how they are, so that nobody counts on one that is long gone. */
+  let begunEpoch = 0;
   let leadingSince = clock.now();
   let retry: Disposable | undefined;
 
@@ -66,9 +66,10 @@ export function createLoop(options: LoopOptions): Loop {
     serial(async () => {
       const signal = AbortSignal.any([lead.signal, stopping.signal]);
       signal.throwIfAborted();
-      if (checkedEpoch !== lead.epoch) {
+      if (begunEpoch !== lead.epoch) {
+        await options.driver.claim(lead.epoch, signal);
         await reconciler.checkHealth(signal);
-        if (options.view.known) checkedEpoch = lead.epoch;
+        if (options.view.known) begunEpoch = lead.epoch;
       }
       return await reconciler.pass({ epoch: lead.epoch, signal }, leadingSince);
     });

@@ -26,6 +26,7 @@ const [, , stateUrl = "", file = "", leaseMs = "3000", retryMs = "100"] = proces
 
 /** Every worker is lost as soon as it is asked for, so there is always something to do. */
 const driver: WorkerDriver = {
+  async claim() {},
   async create(_, epoch) {
     const action: RecordedAction = { epoch, time: Date.now(), pid: process.pid };
     appendFileSync(file, `${JSON.stringify(action)}\n`);

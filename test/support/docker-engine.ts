@@ -6,6 +6,8 @@ import { randomBytes } from "node:crypto";
 import { once } from "node:events";
 import { createServer, type IncomingMessage, type ServerResponse } from "node:http";
 import type { AddressInfo } from "node:net";
+import { bodyOf, type LabelFilter, labelFilter, Refusal, refuseUnknown, send } from "./docker-http.ts";
+import { createDockerVolumes } from "./docker-volumes.ts";
 
 export interface DockerEngine extends AsyncDisposable {
   /** http://127.0.0.1:PORT. */
@@ -15,8 +17,14 @@ export interface DockerEngine extends AsyncDisposable {
   /** Bodies of what was created, in order. */
   readonly created: readonly CreateBody[];
   containers(): readonly Container[];
+  /** Name → labels. */
+  readonly volumes: ReadonlyMap<string, Readonly<Record<string, string>>>;
   /** SIGKILL to the container's process, as the kernel's out-of-memory killer does. */
   kill(name: string): void;
+  /** Removes every volume. */
+  prune(): void;
+  /** Waits for this before it creates the next container. */
+  beforeNextCreation(task: () => Promise<void>): void;
   /** Ends every open stream of events, as a restart of the Engine does. */
   breakEvents(): void;
   /** The next so many requests are answered with 500. */
@@ -50,14 +58,6 @@ export interface Container {
   process: ChildProcess | undefined;
 }
 
-class Refusal extends Error {
-  readonly status: number;
-  constructor(status: number, message: string) {
-    super(message);
-    this.status = status;
-  }
-}
-
 const createFields = ["Image", "Cmd", "Env", "Labels", "StopSignal", "Healthcheck", "HostConfig"];
 const hostFields = [
   "NetworkMode",
@@ -74,13 +74,15 @@ const hostFields = [
 export async function startDockerEngine(options: DockerEngineOptions): Promise<DockerEngine> {
   const { image = "drawbridge" } = options;
   const containers = new Map<string, Container>();
+  const { volumes, answer: answerVolumes } = createDockerVolumes();
   const complaints: string[] = [];
   const created: CreateBody[] = [];
   const watchers = new Set<{
     readonly response: ServerResponse;
-    readonly matches: (container: Container) => boolean;
+    readonly matches: LabelFilter;
   }>();
   let failing = 0;
+  let beforeCreation: (() => Promise<void>) | undefined;
 
   const find = (reference: string): Container => {
     const found =
@@ -133,7 +135,7 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
         time: Math.floor(Date.now() / 1_000),
       };
       for (const { response, matches } of watchers) {
-        if (matches(container)) response.write(`${JSON.stringify(event)}\n`);
+        if (matches(container.body.Labels)) response.write(`${JSON.stringify(event)}\n`);
       }
     });
     return 204;
@@ -191,15 +193,25 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
       failing -= 1;
       throw new Refusal(500, "the engine has trouble");
     }
+    if (path.startsWith("/volumes")) {
+      known("filters");
+      const answered = await answerVolumes(request, url, path);
+      if (answered) return send(response, answered.status, answered.body);
+    }
     if (route === "GET /containers/json") {
       known("all", "filters");
-      const matches = filter(url.searchParams.get("filters"), ["label"]);
+      const matches = labelFilter(url.searchParams.get("filters"), ["label"]);
       const all = url.searchParams.get("all") === "true";
-      const found = [...containers.values()].filter((each) => matches(each) && (all || each.state === "running"));
+      const found = [...containers.values()].filter(
+        (each) => matches(each.body.Labels) && (all || each.state === "running"),
+      );
       return send(response, 200, found.map(listed));
     }
     if (route === "POST /containers/create") {
       known("name");
+      const task = beforeCreation;
+      beforeCreation = undefined;
+      await task?.();
       const container = create(url.searchParams.get("name") ?? "", (await bodyOf(request)) as CreateBody);
       return send(response, 201, { Id: container.id, Warnings: [] });
     }
@@ -218,7 +230,7 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
     }
     if (route === "GET /events") {
       known("filters", "since");
-      const matches = filter(url.searchParams.get("filters"), ["label", "type", "event"]);
+      const matches = labelFilter(url.searchParams.get("filters"), ["label", "type", "event"]);
       response.writeHead(200, { "content-type": "application/json" });
       response.flushHeaders();
       const watcher = { response, matches };
@@ -244,7 +256,10 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
     complaints,
     created,
     containers: () => [...containers.values()],
+    volumes,
     kill: (name) => void find(name).process?.kill("SIGKILL"),
+    prune: () => volumes.clear(),
+    beforeNextCreation: (task) => void (beforeCreation = task),
     breakEvents() {
       for (const { response } of watchers) response.destroy();
     },
@@ -256,35 +271,4 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
       await once(server, "close");
     },
   };
-}
-
-function refuseUnknown(what: string, body: object, fields: readonly string[]): void {
-  for (const field of Object.keys(body)) {
-    if (!fields.includes(field)) throw new Refusal(400, `unknown field ${field} of ${what}`);
-  }
-}
-
-/** The Engine's filters: a JSON object of lists. */
-function filter(text: string | null, known: readonly string[]): (container: Container) => boolean {
-  const filters = JSON.parse(text ?? "{}") as Record<string, readonly string[]>;
-  for (const [name, values] of Object.entries(filters)) {
-    if (!known.includes(name)) throw new Refusal(400, `invalid filter '${name}'`);
-    if (!Array.isArray(values)) throw new Refusal(400, `filter '${name}' is no list`);
-  }
-  if (filters["type"] && !filters["type"].includes("container")) return () => false;
-  if (filters["event"] && !filters["event"].includes("die")) return () => false;
-  const labels = (filters["label"] ?? []).map((each) => each.split("=", 2));
-  return ({ body }) => labels.every(([name = "", value]) => body.Labels[name] === value);
-}
-
-async function bodyOf(request: IncomingMessage): Promise<unknown> {
-  const parts: Buffer[] = [];
-  for await (const part of request) parts.push(part as Buffer);
-  return JSON.parse(Buffer.concat(parts).toString()) as unknown;
-}
-
-function send(response: ServerResponse, status: number, body?: unknown): void {
-  if (response.headersSent) return void response.destroy();
-  response.writeHead(status, body === undefined ? {} : { "content-type": "application/json" });
-  response.end(body === undefined ? undefined : JSON.stringify(body));
 }

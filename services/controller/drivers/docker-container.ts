@@ -5,12 +5,13 @@ import { DrawbridgeError } from "../../kit/errors.ts";
 import type { DockerSettings } from "./config.ts";
 import { type Environment, workerSpecJson } from "./worker-environment.ts";
 
-/** The labels by which a system knows its containers. */
+/** The labels by which a system knows its containers; `fence` and `epoch` are on the volume of its leader's epoch. */
 export const label = {
   system: "drawbridge.system",
   worker: "drawbridge.worker",
   epoch: "drawbridge.epoch",
   spec: "drawbridge.spec",
+  fence: "drawbridge.fence",
 } as const;
 
 /** A worker's log has two files of this size at most. */

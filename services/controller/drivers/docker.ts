@@ -6,11 +6,12 @@ import { fromJsonString } from "@bufbuild/protobuf";
 import { WorkerSpecSchema } from "#gen/drawbridge/v1/account";
 import type { Clock } from "../../kit/clock.ts";
 import { DrawbridgeError } from "../../kit/errors.ts";
-import { createFence } from "../../kit/fence.ts";
 import type { Log } from "../../kit/log.ts";
 import { backoffMs, type Random } from "../../kit/random.ts";
 import type { DockerSettings } from "./config.ts";
 import { containerName, containerOptions, label } from "./docker-container.ts";
+import { engineMessage, unless } from "./docker-errors.ts";
+import { createEngineFence } from "./docker-fence.ts";
 import type { WorkerDriver } from "./driver.ts";
 import { createExits, type Ending, type Run } from "./exits.ts";
 import type { Environment } from "./worker-environment.ts";
@@ -39,7 +40,7 @@ export function createDockerDriver(options: DockerDriverOptions): WorkerDriver {
   const terminateSeconds = Math.ceil((options.terminateMs ?? 3_000) / 1_000);
   const ending = new AbortController();
   setMaxListeners(0, ending.signal);
-  const fence = createFence();
+  const fence = createEngineFence({ engine, system: settings.system, signal: ending.signal });
   const exits = createExits();
   let watching = watch();
 
@@ -55,9 +56,11 @@ export function createDockerDriver(options: DockerDriverOptions): WorkerDriver {
   /** Refuses an epoch that is lower than one that this driver, or another one on this Engine, has acted for. */
   async function fenced(epoch: number): Promise<Docker.ContainerInfo[]> {
     const all = await containers();
-    const highest = Math.max(0, ...all.map(({ Labels }) => Number(Labels[label.epoch] ?? 0)));
-    createFence(highest)(epoch);
-    fence(epoch);
+    // Containers too: somebody may have pruned the volumes.
+    await fence.claim(
+      epoch,
+      all.map(({ Labels }) => Number(Labels[label.epoch] ?? 0)),
+    );
     return all;
   }
 
@@ -71,6 +74,16 @@ export function createDockerDriver(options: DockerDriverOptions): WorkerDriver {
 
   async function remove(id: string): Promise<void> {
     await engine.getContainer(id).remove({ force: true }).catch(unless(404, 409));
+  }
+
+  /** Between the claim and the creation another leader may have begun. */
+  async function keep(container: Docker.Container, epoch: number): Promise<void> {
+    try {
+      await fence.claim(epoch);
+    } catch (error) {
+      await remove(container.id);
+      throw error;
+    }
   }
 
   /** Looks whenever the Engine says that a container ended; and at once after each (re)connection. */
@@ -96,6 +109,10 @@ export function createDockerDriver(options: DockerDriverOptions): WorkerDriver {
   }
 
   return {
+    async claim(epoch, signal) {
+      signal.throwIfAborted();
+      await fenced(epoch);
+    },
     async create(spec, epoch, signal) {
       signal.throwIfAborted();
       const name = containerName(settings.system, spec.workerId);
@@ -108,6 +125,7 @@ export function createDockerDriver(options: DockerDriverOptions): WorkerDriver {
         // Apart, since the client would write the whole body into the address too, the token included.
         const request = { _query: { name }, _body: body, abortSignal: signal };
         const container = await engine.createContainer(request as Docker.ContainerCreateOptions);
+        await keep(container, epoch);
         await container.start();
         exits.started({ workerId: spec.workerId, spec, pid: 0, startedAt: clock.now(), runId: container.id });
         log.info({ worker: spec.workerId, container: container.id }, "worker started");
@@ -152,21 +170,8 @@ function endingOf({ Status }: Docker.ContainerInfo): Ending {
   return { code: code === undefined ? undefined : Number(code), signal: undefined };
 }
 
-/** Swallows the Engine's answers of these statuses: what was asked for is so already. */
-function unless(...statuses: readonly number[]): (error: unknown) => void {
-  return (error) => {
-    if (!statuses.includes(statusOf(error) ?? 0)) throw error;
-  };
-}
-
-function statusOf(error: unknown): number | undefined {
-  return (error as { statusCode?: number }).statusCode;
-}
-
 function failure(workerId: string, error: unknown): unknown {
   if (error instanceof DrawbridgeError) return error;
-  const why = (error as { json?: { message?: string } }).json?.message ?? String(error);
-  return new DrawbridgeError("INTERNAL", `The container of worker ${workerId} could not be started: ${why}`, {
-    cause: error,
-  });
+  const message = `The container of worker ${workerId} could not be started: ${engineMessage(error)}`;
+  return new DrawbridgeError("INTERNAL", message, { cause: error });
 }

@@ -22,10 +22,12 @@ export interface WorkerExit extends WorkerProcess {
 }
 
 export interface WorkerDriver extends AsyncDisposable {
+  /** A leader begins: from now on those of lower epochs are refused, whatever this one does. NOT_LEADER for an epoch lower than one that was seen. */
+  claim(epoch: number, signal: AbortSignal): Promise<void>;
   /**
    * Starts a worker; resolves when its process runs, or is bound to (a Pod waits for a node and for its image), which is before it registers. A worker
    * of that id that runs already is left alone.
-   * NOT_LEADER for an epoch lower than one that was seen. Disposing the driver ends the workers that cannot outlive it.
+   * NOT_LEADER as above. Disposing the driver ends the workers that cannot outlive it.
    */
   create(spec: WorkerSpec, epoch: number, signal: AbortSignal): Promise<void>;
   /** Ends a worker; resolves when it is gone. No error if it is not there. NOT_LEADER as above. */

@@ -83,6 +83,10 @@ export function createProcessDriver(options: ProcessDriverOptions): WorkerDriver
   }
 
   return {
+    async claim(epoch, signal) {
+      signal.throwIfAborted();
+      checkEpoch(epoch);
+    },
     async create(spec, epoch, signal) {
       signal.throwIfAborted();
       checkEpoch(epoch);

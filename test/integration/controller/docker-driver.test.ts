@@ -133,3 +133,36 @@ it("hears of an end that came while the Engine's events were broken", async () =
   await until("the exit is told", () => told.length > 0);
   expect(told).toEqual(["a-1"]);
 });
+
+it("keeps one volume for the newest epoch of a system, beside what it does not know", async () => {
+  await using engine = await startDockerEngine({ program });
+  await using one = driverOf(engine, { settings: { system: "one" } });
+  await using other = driverOf(engine, { settings: { system: "other" } });
+  await other.claim(9, unaborted);
+  for (const epoch of [1, 2, 7]) await one.claim(epoch, unaborted);
+  expect([...engine.volumes]).toEqual([
+    ["other.epoch.9", { "drawbridge.fence": "other", "drawbridge.epoch": "9" }],
+    ["one.epoch.7", { "drawbridge.fence": "one", "drawbridge.epoch": "7" }],
+  ]);
+});
+
+it("writes its epoch down again, and goes by those of containers, where somebody pruned the volumes", async () => {
+  await using engine = await startDockerEngine({ program });
+  await using driver = driverOf(engine);
+  await driver.create(workerSpec("a-1"), 5, unaborted);
+  engine.prune();
+  await using stale = driverOf(engine);
+  await expect(stale.claim(4, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+  await driver.destroy("a-1", 5);
+  expect([...engine.volumes.keys()]).toEqual(["drawbridge.epoch.5"]);
+});
+
+it("takes a container back that it made while another leader began", async () => {
+  await using engine = await startDockerEngine({ program });
+  await using old = driverOf(engine);
+  await using next = driverOf(engine);
+  await old.claim(1, unaborted);
+  engine.beforeNextCreation(() => next.claim(2, unaborted));
+  await expect(old.create(workerSpec("a-1"), 1, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+  expect(engine.containers()).toEqual([]);
+});

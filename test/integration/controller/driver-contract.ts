@@ -164,6 +164,33 @@ export function driverContract({ name, host: startHost, outlives }: DriverContra
       expect(await ids(driver)).toEqual(["a-1"]);
     });
 
+    it("refuses leaders that were replaced by one which did nothing but begin", async () => {
+      await driver.create(workerSpec("a-1"), 1, unaborted);
+      await driver.claim(3, unaborted);
+      await driver.claim(3, unaborted);
+      await expect(driver.claim(2, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+      await expect(driver.create(workerSpec("a-2"), 2, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+      await expect(driver.destroy("a-1", 2)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+      expect(await ids(driver)).toEqual(["a-1"]);
+      await driver.destroy("a-1", 3);
+    });
+
+    it.runIf(outlives)(
+      "refuses them in whichever controller they come, also where nothing is left to run",
+      async () => {
+        await driver.create(workerSpec("a-1"), 1, unaborted);
+        await driver.destroy("a-1", 2);
+        const stale = await open();
+        await expect(stale.create(workerSpec("a-1"), 1, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+        await (await open()).claim(3, unaborted);
+        await expect(stale.create(workerSpec("a-1"), 2, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+        await driver[Symbol.asyncDispose]();
+        await expect((await open()).claim(2, unaborted)).rejects.toMatchObject({ reason: "NOT_LEADER" });
+        expect(await ids(stale)).toEqual([]);
+        await stale.create(workerSpec("a-1"), 3, unaborted);
+      },
+    );
+
     it("starts nothing when the right to act has ended", async () => {
       await expect(driver.create(workerSpec("a-1"), 1, AbortSignal.abort())).rejects.toThrow();
       expect(await ids(driver)).toEqual([]);

@@ -146,6 +146,11 @@ class World {
   #driverFor(name: string, process: SimulatedProcess): WorkerDriver {
     const { workers } = this;
     return {
+      claim: (epoch) =>
+        process.call(async () => {
+          this.#fence("claim", epoch, name, process);
+          await this.#mayFail();
+        }),
       create: (spec, epoch) =>
         process.call(async () => {
           this.#fence(`create ${spec.workerId}`, epoch, name, process);

@@ -121,6 +121,9 @@ export function createKubernetesDriver(options: KubernetesDriverOptions): Worker
   }
 
   return {
+    async claim(epoch, signal) {
+      await leader.claim(epoch, AbortSignal.any([signal, ending.signal]));
+    },
     create: (spec, epoch, signal) => start(spec, epoch, AbortSignal.any([signal, ending.signal])),
     async destroy(workerId, epoch) {
       await leader.claim(epoch, ending.signal);
