@@ -63,10 +63,12 @@ export function createApply(options: ApplyOptions): Apply {
     events.record("WorkerDraining", step.reason, step);
   }
 
-  async function destroyWorker(step: Step, { epoch, signal }: Mandate): Promise<void> {
+  async function destroyWorker(step: Step, { epoch, signal }: Mandate, standing: Set<string>): Promise<void> {
     const process = (await driver.list()).find(({ workerId }) => workerId === step.workerId);
     if (process && step.failed) retries.failed(step.accountId, clock.now() - process.startedAt, step.reason);
+    standing.add(step.workerId);
     await driver.destroy(step.workerId, epoch);
+    standing.delete(step.workerId);
     const registered = options.view.get(step.workerId);
     if (registered) {
       const { id: workerId, incarnation } = registered;
@@ -76,18 +78,17 @@ export function createApply(options: ApplyOptions): Apply {
     events.record("WorkerDestroyed", step.reason, step);
   }
 
-  async function carryOut(step: Step, account: Account | undefined, mandate: Mandate): Promise<void> {
-    if (step.type === ActionType.CREATE) await createWorker(step, account, mandate);
-    else if (step.type === ActionType.DRAIN) await drainWorker(step, mandate);
-    else await destroyWorker(step, mandate);
-  }
-
   return async (steps, account, mandate) => {
     let succeeded = true;
+    /** Workers that could not be ended: nothing can start under their names, and what is known of them stays known. */
+    const standing = new Set<string>();
     for (const step of steps) {
       if (mandate.signal.aborted) return false;
+      if (step.type === ActionType.CREATE && standing.has(step.workerId)) continue;
       try {
-        await carryOut(step, account, mandate);
+        if (step.type === ActionType.CREATE) await createWorker(step, account, mandate);
+        else if (step.type === ActionType.DRAIN) await drainWorker(step, mandate);
+        else await destroyWorker(step, mandate, standing);
       } catch (error) {
         if (mandate.signal.aborted) return false;
         succeeded = false;

@@ -5,7 +5,7 @@
 //   SIMULATION_SEEDS=5000   how many seeds (default 300)
 //   SIMULATION_SEED=17      one seed, with its trace
 import { expect, test } from "vitest";
-import { resyncsMax, simulate } from "./world.ts";
+import { resyncsMax, simulate } from "./simulate.ts";
 
 const one = process.env["SIMULATION_SEED"];
 const count = Number(process.env["SIMULATION_SEEDS"] ?? 300);

@@ -39,6 +39,8 @@ export interface RegistryChange {
 }
 
 const leaseMs = 15_000;
+const slowCallMs = 4_000;
+const drainMs = 10_000;
 
 export class SimulatedWorkers {
   readonly live = new Map<string, SimulatedWorker>();
@@ -47,7 +49,6 @@ export class SimulatedWorkers {
   readonly watchers = new Set<(change: RegistryChange) => void>();
   readonly exitListeners = new Set<(exit: WorkerExit) => void>();
   faults: Faults = calm;
-  epoch = 0;
   #pids = 0;
   readonly #clock: VirtualClock;
   readonly #random: Random;
@@ -59,6 +60,12 @@ export class SimulatedWorkers {
 
   happens(probability: number): boolean {
     return this.#random() < probability;
+  }
+
+  /** What any call to a driver may do. */
+  async mayFail(): Promise<void> {
+    if (this.happens(this.faults.slowCalls)) await this.#clock.sleep(Math.floor(this.#random() * slowCallMs));
+    if (this.happens(this.faults.driverErrors)) throw new DrawbridgeError("INTERNAL", "The driver failed.");
   }
 
   start(spec: WorkerSpec): void {
@@ -74,9 +81,13 @@ export class SimulatedWorkers {
       registered: false,
       silent: false,
       unhealthy: false,
-      faultAt: delayMs === Infinity ? Infinity : -Infinity,
+      faultAt: -Infinity,
       drainedAt: undefined,
     });
+  }
+
+  drain(worker: SimulatedWorker): void {
+    worker.drainedAt ??= this.#clock.now() + this.#random() * drainMs;
   }
 
   end(workerId: string, requested: boolean): void {
