@@ -11,11 +11,11 @@ export interface DockerVolumes {
   /** Name → labels. */
   readonly volumes: Map<string, Readonly<Record<string, string>>>;
   /** undefined: the Engine has no such route. */
-  answer(
+  readonly answer: (
     request: IncomingMessage,
     url: URL,
     path: string,
-  ): Promise<{ readonly status: number; readonly body?: unknown } | undefined>;
+  ) => Promise<{ readonly status: number; readonly body?: unknown } | undefined>;
 }
 
 export function createDockerVolumes(): DockerVolumes {
