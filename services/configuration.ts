@@ -13,12 +13,12 @@ import { workerSettings } from "./worker/config.ts";
 const internalSettings = z.strictObject({
   /** `up`: where registry, scheduler and controller listen for this machine's workers and typed clients. Port 0: any free one. */
   listen: listenAddress().prefault("127.0.0.1:0"),
-  /** Where the registry is; by itself it listens there. DRAWBRIDGE_REGISTRY_URL. */
-  registry_url: z.url().default("http://127.0.0.1:7071"),
+  /** Where the registry is, or several with commas between them; by itself it listens at the first. DRAWBRIDGE_REGISTRY_URL. */
+  registry_url: urls().prefault("http://127.0.0.1:7071"),
   /** Where the scheduler is, or several with commas between them; by itself it listens at the first. DRAWBRIDGE_SCHEDULER_URL. */
   scheduler_url: urls().prefault("http://127.0.0.1:7072"),
-  /** Where the controller is; by itself it listens there. DRAWBRIDGE_CONTROLLER_URL. */
-  controller_url: z.url().default("http://127.0.0.1:7073"),
+  /** Where the controller is, or several with commas between them; by itself it listens at the first. DRAWBRIDGE_CONTROLLER_URL. */
+  controller_url: urls().prefault("http://127.0.0.1:7073"),
   /** The address or name of this host on which workers listen and are reached. DRAWBRIDGE_WORKER_HOST. */
   worker_host: z.string().min(1).default("127.0.0.1"),
   /** A worker's address for others, where it is not the one that it listens on. DRAWBRIDGE_ADVERTISE. */

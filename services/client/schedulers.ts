@@ -1,14 +1,14 @@
-// Several schedulers as one: calls take turns, and go on to the next one where one is away. One more or less changes nothing for who calls.
+// Several schedulers as one. They are replicas as others are, but the one that gave a lease hears of its end, and past decisions are told by
+// whoever made them.
 import type { CallOptions, Client } from "@connectrpc/connect";
 import { LRUCache } from "lru-cache";
 import type { SchedulerService } from "#gen/drawbridge/v1/scheduler_service";
 import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError, DrawbridgeError } from "../kit/errors.ts";
+import { takeTurns } from "../kit/rpc/replicas.ts";
 
 type Scheduler = Client<typeof SchedulerService>;
 
-/** One that was away is asked last for so long, in ms. */
-const awayMs = 1_000;
 /** Attempts whose scheduler is remembered, so that it hears of their ends. */
 const attemptsMax = 20_000;
 
@@ -16,56 +16,32 @@ export function joinSchedulers(schedulers: readonly Scheduler[], clock: Clock): 
   const [only] = schedulers;
   if (!only) throw new DrawbridgeError("INVALID_ARGUMENT", "There is no scheduler to call.");
   if (schedulers.length === 1) return only;
-  const awayUntil = new Map<Scheduler, number>();
   const giverOf = new LRUCache<string, Scheduler>({ max: attemptsMax });
-  let turn = 0;
-
-  /** All of them, `first` or the one whose turn it is in front, those that were just away at the end. */
-  const inOrder = (first?: Scheduler): Scheduler[] => {
-    turn = (turn + 1) % schedulers.length;
-    const rotated = [...schedulers.slice(turn), ...schedulers.slice(0, turn)];
-    const now = clock.monotonic();
-    const rank = (each: Scheduler) => ((awayUntil.get(each) ?? 0) > now ? 2 : each === first ? 0 : 1);
-    return rotated.sort((a, b) => rank(a) - rank(b));
-  };
-
-  const call = async <T>(
-    work: (scheduler: Scheduler) => Promise<T>,
-    options: CallOptions | undefined,
-    first?: Scheduler,
-  ): Promise<T> => {
-    let failure: unknown;
-    for (const scheduler of inOrder(first)) {
-      try {
-        return await work(scheduler);
-      } catch (error) {
-        const { reason } = asDrawbridgeError(error);
-        if (reason !== "STATE_UNAVAILABLE" || options?.signal?.aborted) throw error;
-        awayUntil.set(scheduler, clock.monotonic() + awayMs);
-        failure = error;
-      }
-    }
-    throw failure;
-  };
+  const turns = takeTurns(schedulers, clock);
 
   return {
     acquire: (request, options) =>
-      call(async (scheduler) => {
+      turns.call(async (scheduler) => {
         const response = await scheduler.acquire(request, options);
         if (request.attemptId) giverOf.set(request.attemptId, scheduler);
         return response;
-      }, options),
+      }, turn(options)),
     report(request, options) {
       const attemptId = request.outcome?.attemptId ?? "";
-      return call((scheduler) => scheduler.report(request, options), options, giverOf.get(attemptId));
+      return turns.call((scheduler) => scheduler.report(request, options), turn(options, giverOf.get(attemptId)));
     },
-    listModels: (request, options) => call((scheduler) => scheduler.listModels(request, options), options),
+    listModels: (request, options) => turns.call((scheduler) => scheduler.listModels(request, options), turn(options)),
     explain: (request, options) =>
       request.requestId
-        ? explainPast(inOrder(), request, options)
-        : call((scheduler) => scheduler.explain(request, options), options),
-    dispatch: (request, options) => (inOrder()[0] ?? only).dispatch(request, options),
+        ? explainPast(turns.inOrder(), request, options)
+        : turns.call((scheduler) => scheduler.explain(request, options), turn(options)),
+    dispatch: (request, options) => (turns.inOrder()[0] ?? only).dispatch(request, options),
   };
+}
+
+/** Acquire and Report are idempotent by attempt, so every call may be repeated elsewhere. */
+function turn(options: CallOptions | undefined, first?: Scheduler) {
+  return { signal: options?.signal, first };
 }
 
 /** Whichever of them decided tells. */

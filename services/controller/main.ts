@@ -9,6 +9,7 @@ import type { Log } from "../kit/log.ts";
 import { systemRandom } from "../kit/random.ts";
 import { createDialer } from "../kit/rpc/client.ts";
 import { internalTokenOnly } from "../kit/rpc/internal-token.ts";
+import { dialReplicas } from "../kit/rpc/replicas.ts";
 import { mount, startRpcServer } from "../kit/rpc/server.ts";
 import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
@@ -20,7 +21,8 @@ export interface ControllerProcessOptions {
   readonly listen: ListenAddress;
   /** The store, such as sqlite:.drawbridge/state.db. */
   readonly state: string;
-  readonly registryUrl: string;
+  /** Where the registries are: one, or several on one store. */
+  readonly registryUrls: readonly string[];
   readonly token: string;
   /** The program that the process driver starts workers with. */
   readonly entry: string;
@@ -37,7 +39,7 @@ export interface ControllerProcessOptions {
 }
 
 export async function startController(options: ControllerProcessOptions): Promise<Running> {
-  const { log, settings: config, token, directory, registryUrl } = options;
+  const { log, settings: config, token, directory, registryUrls } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(options.state, { log }));
   const dialer = starting.use(createDialer({ token }));
@@ -46,7 +48,7 @@ export async function startController(options: ControllerProcessOptions): Promis
       settings: config,
       entry: options.entry,
       arguments: options.workerArguments,
-      registryUrl: () => registryUrl,
+      registryUrl: () => registryUrls.join(","),
       token,
       directory,
       log,
@@ -64,7 +66,13 @@ export async function startController(options: ControllerProcessOptions): Promis
       agents: [...options.agents],
       accounts: [...options.accounts],
       profiles: options.profiles,
-      registry: dialer.client(RegistryService, registryUrl, { unreachable: "STATE_UNAVAILABLE" }),
+      registry: dialReplicas(RegistryService, {
+        dialer,
+        addresses: registryUrls,
+        clock: systemClock,
+        // It watches, and takes out workers that are gone: once or twice is the same.
+        repeatable: () => true,
+      }),
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
       driver,
     }),

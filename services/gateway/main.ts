@@ -10,6 +10,7 @@ import type { Log } from "../kit/log.ts";
 import { systemRandom } from "../kit/random.ts";
 import { createDialer } from "../kit/rpc/client.ts";
 import { forwardTo } from "../kit/rpc/forward.ts";
+import { dialReplicas } from "../kit/rpc/replicas.ts";
 import { mount, startRpcServer } from "../kit/rpc/server.ts";
 import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
@@ -23,7 +24,8 @@ export interface GatewayProcessOptions {
   readonly state: string;
   /** Where the schedulers are: one, or several on one store. */
   readonly schedulerUrls: readonly string[];
-  readonly controllerUrl: string;
+  /** Where the controllers are, likewise. */
+  readonly controllerUrls: readonly string[];
   readonly token: string;
   readonly settings: GatewaySettings;
   /** For what has to outlive the process. */
@@ -44,7 +46,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
     dialer.client(SchedulerService, url, { unreachable: "STATE_UNAVAILABLE" }),
   );
   const scheduler = joinSchedulers(schedulers, systemClock);
-  const fleet = dialer.client(FleetService, options.controllerUrl, { unreachable: "STATE_UNAVAILABLE" });
+  const fleet = dialReplicas(FleetService, { dialer, addresses: options.controllerUrls, clock: systemClock });
   const app = starting.use(
     createGatewayApp({
       state,

@@ -8,6 +8,7 @@ import type { Log } from "../kit/log.ts";
 import { systemRandom } from "../kit/random.ts";
 import { createDialer } from "../kit/rpc/client.ts";
 import { internalTokenOnly } from "../kit/rpc/internal-token.ts";
+import { dialReplicas } from "../kit/rpc/replicas.ts";
 import { mount, startRpcServer } from "../kit/rpc/server.ts";
 import type { ListenAddress } from "../kit/settings.ts";
 import { openState } from "../state/open.ts";
@@ -18,7 +19,8 @@ export interface SchedulerProcessOptions {
   readonly listen: ListenAddress;
   /** The store, such as sqlite:.drawbridge/state.db. */
   readonly state: string;
-  readonly registryUrl: string;
+  /** Where the registries are: one, or several on one store. */
+  readonly registryUrls: readonly string[];
   readonly token: string;
   readonly settings: SchedulerSettings;
   readonly log: Log;
@@ -36,7 +38,7 @@ export async function startScheduler(options: SchedulerProcessOptions): Promise<
       random: systemRandom,
       log,
       config,
-      registry: dialer.client(RegistryService, options.registryUrl, { unreachable: "STATE_UNAVAILABLE" }),
+      registry: dialReplicas(RegistryService, { dialer, addresses: options.registryUrls, clock: systemClock }),
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),
   );

@@ -8,6 +8,7 @@ import type { Log } from "../kit/log.ts";
 import { newId, systemRandom } from "../kit/random.ts";
 import { createDialer } from "../kit/rpc/client.ts";
 import { checkInternalToken, internalTokenOnly } from "../kit/rpc/internal-token.ts";
+import { dialReplicas } from "../kit/rpc/replicas.ts";
 import { mount, startRpcServer } from "../kit/rpc/server.ts";
 import type { ListenAddress } from "../kit/settings.ts";
 import { version } from "../kit/version.ts";
@@ -19,7 +20,8 @@ export interface WorkerProcessOptions {
   readonly listen: ListenAddress;
   /** How others reach it, where that is not the address that it listens on. */
   readonly advertise?: string | undefined;
-  readonly registryUrl: string;
+  /** Where the registries are: one, or several on one store. */
+  readonly registryUrls: readonly string[];
   readonly token: string;
   /** For the agents' homes and working directories. */
   readonly directory: string;
@@ -43,7 +45,13 @@ export async function startWorker(options: WorkerProcessOptions): Promise<Runnin
       random: systemRandom,
       log,
       directory,
-      registry: dialer.client(RegistryService, options.registryUrl, { unreachable: "STATE_UNAVAILABLE" }),
+      registry: dialReplicas(RegistryService, {
+        dialer,
+        addresses: options.registryUrls,
+        clock: systemClock,
+        // Whatever a worker says there may be said twice.
+        repeatable: () => true,
+      }),
     }),
   );
   const server = starting.use(

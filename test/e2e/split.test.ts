@@ -1,17 +1,20 @@
 // Every service as a process of its own, on one Valkey: what `up` joins in one process works apart, and goes on when one of several is killed.
+import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
 import { account, ask, fleet, model, words } from "../support/fleet.ts";
-import { type SplitSystem, startSplitSystem } from "../support/split-system.ts";
+import { type SplitSystem, startSplitSystem, twoOfEach } from "../support/split-system.ts";
 import { until } from "../support/until.ts";
 
 let system: SplitSystem;
 
 beforeAll(async () => {
   system = await startSplitSystem({
-    counts: { scheduler: 2, gateway: 2 },
+    counts: twoOfEach,
     configuration: fleet({
       accounts: [account("a-1"), account("a-2")],
       gateway: { hold_ttl: "3s", sweep_interval: "1s" },
+      registry: { heartbeat_interval: "500ms", lease_ttl: "3s" },
+      controller: { leader_lease: "6s", leader_renew: "2s", leader_retry: "500ms" },
       prices: { [model]: { input: 1, output: 10 } },
     }),
   });
@@ -20,6 +23,11 @@ beforeAll(async () => {
 afterAll(async () => {
   await system?.[Symbol.asyncDispose]();
 });
+
+async function answerOf(gateway: number): Promise<string | null | undefined> {
+  const asked = { model, messages: ask({ do: "answer", chunks: 2 }) };
+  return (await system.gateway(gateway).openai().chat.completions.create(asked)).choices[0]?.message.content;
+}
 
 test("each gateway answers, whole and streamed, and one ledger has it all", async () => {
   for (const index of system.gateways.keys()) {
@@ -64,6 +72,35 @@ test("a scheduler killed under load is missed by nobody, and an answer's decisio
   running = false;
   await clients;
   for (const each of await system.admin.accounts()) expect(each.granted).toBe(each.credits + each.held + each.spent);
+});
+
+test("a registry killed is missed by nobody: workers beat at the other one, and schedulers hear of them there", async () => {
+  const known = async () => (await system.admin.workers()).map(({ id }) => id).toSorted();
+  const before = await known();
+  await system.kill("registry-1");
+  // Longer than the lease of a worker that would beat at nobody.
+  const leaseEnd = Date.now() + 4_000;
+  while (Date.now() < leaseEnd) {
+    expect(await answerOf(0)).toBe(words(2));
+    await sleep(50);
+  }
+  expect(await known()).toEqual(before);
+  system.start("registry-1");
+});
+
+test("a controller killed, the leader, is missed by nobody: operators reach the other one, which leads then", async () => {
+  const first = await system.admin.leader();
+  const leading = system.names("controller").find((name) => first.includes(`/${system.pid(name)}/`)) ?? "";
+  expect(leading).not.toBe("");
+  await system.kill(leading);
+  // Whatever only asks is answered at once, by the one that is left.
+  for (let call = 0; call < 4; call += 1) expect(await system.admin.accounts()).toHaveLength(2);
+  await until("the other one leads", async () => ![first, ""].includes(await system.admin.leader()), {
+    timeoutMs: 60_000,
+  });
+  // Workers end with the controller that started them; the other one starts new ones.
+  await until("the fleet serves", async () => (await answerOf(1)) === words(2), { timeoutMs: 60_000 });
+  system.start(leading);
 });
 
 test("a gateway killed in mid-stream leaves its agent stopped, and the other one settles its request", async () => {

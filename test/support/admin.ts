@@ -75,6 +75,8 @@ export interface Admin extends AsyncDisposable {
   usage(user: string): Promise<UsageRow[]>;
   accounts(): Promise<AccountRow[]>;
   workers(): Promise<WorkerRow[]>;
+  /** Which controller leads: HOST/NAMESPACE/PID/RANDOM; empty: none. */
+  leader(): Promise<string>;
   /** How the attempts of a request were decided. */
   decisions(requestId: string): Promise<Decision[]>;
 }
@@ -116,6 +118,7 @@ export function createAdmin(url: string, adminKey: string): Admin {
     },
     accounts: async () => (await fleet.listAccounts({})).accounts.map(accountRow),
     decisions: async (requestId) => (await scheduler.explain({ requestId })).decisions,
+    leader: async () => (await fleet.getStatus({})).leader,
     workers: async () => (await fleet.getStatus({})).workers.map(workerRow),
     [Symbol.asyncDispose]: () => dialer[Symbol.asyncDispose](),
   };

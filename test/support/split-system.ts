@@ -74,10 +74,9 @@ export async function startSplitSystem(options: SplitOptions): Promise<SplitSyst
   const start = (name: string) => {
     const address = addresses.get(name) ?? "";
     const service = name.slice(0, name.lastIndexOf("-"));
-    const own = { ...environment, ...registryOf(name, addresses) };
     const child = spawn(process.execPath, [entry, service, "--listen", address, "--grace", "3s"], {
       cwd: folder,
-      env: own,
+      env: environment,
     });
     for (const stream of [child.stdout, child.stderr]) {
       stream.setEncoding("utf8").on("data", (text: string) => {
@@ -160,9 +159,10 @@ function environmentOf(
   folder: string,
   addresses: Map<string, string>,
 ): NodeJS.ProcessEnv {
-  const schedulers = [...addresses].flatMap(([name, address]) =>
-    name.startsWith("scheduler-") ? [`http://${address}`] : [],
-  );
+  const all = (service: ServiceName) =>
+    [...addresses]
+      .flatMap(([name, address]) => (name.startsWith(`${service}-`) ? [`http://${address}`] : []))
+      .join(",");
   return {
     PATH: process.env["PATH"],
     HOME: folder,
@@ -170,15 +170,9 @@ function environmentOf(
     DRAWBRIDGE_INTERNAL_TOKEN: "split-system-test-token",
     DRAWBRIDGE_API_KEY: splitKeys.api,
     DRAWBRIDGE_ADMIN_KEY: splitKeys.admin,
-    DRAWBRIDGE_SCHEDULER_URL: schedulers.join(","),
-    DRAWBRIDGE_CONTROLLER_URL: `http://${addresses.get("controller-1")}`,
+    DRAWBRIDGE_REGISTRY_URL: all("registry"),
+    DRAWBRIDGE_SCHEDULER_URL: all("scheduler"),
+    DRAWBRIDGE_CONTROLLER_URL: all("controller"),
     ...options.environment,
   };
-}
-
-/** Services of a number use the registry of that number, where there are several. */
-function registryOf(name: string, addresses: Map<string, string>): NodeJS.ProcessEnv {
-  const number = name.slice(name.lastIndexOf("-") + 1);
-  const address = addresses.get(`registry-${number}`) ?? addresses.get("registry-1");
-  return { DRAWBRIDGE_REGISTRY_URL: `http://${address}` };
 }

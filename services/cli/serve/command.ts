@@ -91,7 +91,7 @@ async function runGateway(flags: ServeFlags): Promise<void> {
       listen: configuration.listen,
       state: configuration.state,
       schedulerUrls: configuration.internal.scheduler_url,
-      controllerUrl: configuration.internal.controller_url,
+      controllerUrls: configuration.internal.controller_url,
       token,
       settings: configuration.gateway,
       directory,
@@ -109,7 +109,7 @@ async function runScheduler(flags: ServeFlags): Promise<void> {
     startScheduler({
       listen: internalListen(flags, configuration.internal.scheduler_url[0]),
       state: configuration.state,
-      registryUrl: configuration.internal.registry_url,
+      registryUrls: configuration.internal.registry_url,
       token,
       settings: configuration.scheduler,
       log,
@@ -121,7 +121,7 @@ async function runRegistry(flags: ServeFlags): Promise<void> {
   const { startRegistry } = await import("../../registry/main.ts");
   await run("registry", flags, ({ configuration, token, log }) =>
     startRegistry({
-      listen: internalListen(flags, configuration.internal.registry_url),
+      listen: internalListen(flags, configuration.internal.registry_url[0]),
       state: configuration.state,
       token,
       settings: configuration.registry,
@@ -138,9 +138,9 @@ async function runController(flags: ServeFlags): Promise<void> {
   ]);
   await run("controller", flags, ({ configuration, token, directory, log }) =>
     startController({
-      listen: internalListen(flags, configuration.internal.controller_url),
+      listen: internalListen(flags, configuration.internal.controller_url[0]),
       state: configuration.state,
-      registryUrl: configuration.internal.registry_url,
+      registryUrls: configuration.internal.registry_url,
       token,
       entry,
       workerArguments: flags.config === undefined ? [] : ["--config", resolve(flags.config)],
@@ -170,7 +170,7 @@ async function runWorker(flags: ServeFlags): Promise<void> {
             ? { host: configuration.internal.worker_host, port: 0 }
             : parseListen(flags.listen),
         advertise: configuration.internal.advertise,
-        registryUrl: configuration.internal.registry_url,
+        registryUrls: configuration.internal.registry_url,
         token,
         directory,
         settings: configuration.worker,
