@@ -31,6 +31,8 @@ import { createDirectory } from "./channels/directory/directory.ts";
 import type { Environment } from "./channels/directory/keys.ts";
 import { addChannelMetrics } from "./channels/directory/metrics.ts";
 import { withChannelModels } from "./channels/directory/models.ts";
+import { channelOf } from "./channels/ledger-account.ts";
+import { fleetId } from "./channels/spec.ts";
 import type { GatewaySettings } from "./config.ts";
 import { createMetrics } from "./http/metrics.ts";
 import { createOverloadGuard } from "./http/overload.ts";
@@ -154,7 +156,9 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       await applyChannels(state.channels, config.channels, clock);
       await directory.start();
       holds.start();
-      for (const outcome of await settler.resume()) void fleet.report(outcome);
+      for (const outcome of await settler.resume()) {
+        if (channelOf(outcome.accountId) === fleetId) void fleet.report(outcome);
+      }
       const isOwn = (requestId: string) => holds.has(requestId);
       sweeping = Promise.all([
         keepSweeping(

@@ -6,7 +6,7 @@ import type { Log } from "../../kit/log.ts";
 import { newId } from "../../kit/random.ts";
 import type { LimitStatus } from "../../state/state.ts";
 import type { Caller } from "../access/authenticate.ts";
-import { channelOf } from "../channels/upstream/run.ts";
+import { channelOf } from "../channels/ledger-account.ts";
 import type { Dialect } from "./dialect.ts";
 import { type RequestEnd, requestEnded, requestStarted } from "./telemetry.ts";
 

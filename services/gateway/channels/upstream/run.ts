@@ -15,6 +15,7 @@ import type { ClientWatch } from "../../http/client-watch.ts";
 import type { Exchange } from "../../http/exchange.ts";
 import type { ChannelRequest, TokenBounds } from "../body.ts";
 import type { Try } from "../directory/runtime.ts";
+import { channelAccount } from "../ledger-account.ts";
 
 export interface Run {
   readonly request: ChannelRequest;
@@ -47,19 +48,6 @@ export async function settleTry(run: Run, { channel }: Try, ending: Ending): Pro
   const { exchange, admission, clock } = run;
   exchange.outcome = outcomeOf(run, channel.id, ending, clock.now());
   exchange.entry = await admission.settle(exchange.outcome);
-}
-
-const channelPrefix = "channel:";
-
-/** How requests that a channel answered stand in the ledger. */
-export function channelAccount(channelId: string): string {
-  return `${channelPrefix}${channelId}`;
-}
-
-/** The channel of what stands in the ledger as its account; undefined: nobody answered. */
-export function channelOf(accountId: string | undefined): string | undefined {
-  if (!accountId) return undefined;
-  return accountId.startsWith(channelPrefix) ? accountId.slice(channelPrefix.length) : "fleet";
 }
 
 function outcomeOf({ exchange }: Run, channelId: string, ending: Ending, now: number): Outcome {
