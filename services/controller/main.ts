@@ -41,7 +41,7 @@ export interface ControllerProcessOptions {
 export async function startController(options: ControllerProcessOptions): Promise<Running> {
   const { log, settings: config, token, directory, registryUrls } = options;
   await using starting = new AsyncDisposableStack();
-  const state = starting.use(await openState(options.state, { log }));
+  const state = starting.use(await openState(options.state, { log, service: "controller" }));
   const dialer = starting.use(createDialer({ token }));
   const driver = starting.use(
     await openDriver({

@@ -38,7 +38,7 @@ export interface GatewayProcessOptions {
 export async function startGateway(options: GatewayProcessOptions): Promise<Running> {
   const { log, settings: config, token } = options;
   await using starting = new AsyncDisposableStack();
-  const state = starting.use(await openState(options.state, { log }));
+  const state = starting.use(await openState(options.state, { log, service: "gateway" }));
   const { keyPepper } = config;
   await ensureAccess({ state, settings: { ...options.keys, keyPepper }, make: false, now: systemClock.now() });
   const dialer = starting.use(createDialer({ token }));

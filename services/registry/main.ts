@@ -22,7 +22,7 @@ export interface RegistryProcessOptions {
 export async function startRegistry(options: RegistryProcessOptions): Promise<Running> {
   const { log, settings: config, token } = options;
   await using starting = new AsyncDisposableStack();
-  const state = starting.use(await openState(options.state, { log }));
+  const state = starting.use(await openState(options.state, { log, service: "registry" }));
   const app = starting.use(createRegistryApp({ state, clock: systemClock, log, config }));
   const server = starting.use(
     await startRpcServer({

@@ -29,7 +29,7 @@ export interface SchedulerProcessOptions {
 export async function startScheduler(options: SchedulerProcessOptions): Promise<Running> {
   const { log, settings: config, token } = options;
   await using starting = new AsyncDisposableStack();
-  const state = starting.use(await openState(options.state, { log }));
+  const state = starting.use(await openState(options.state, { log, service: "scheduler" }));
   const dialer = starting.use(createDialer({ token }));
   const app = starting.use(
     createSchedulerApp({

@@ -7,7 +7,9 @@ import { expectAccountBalanced, settledBooks } from "../support/books.ts";
 import { account, ask, fleet, model, words } from "../support/fleet.ts";
 import { splitKeys, type SplitSystem, startSplitSystem } from "../support/split-system.ts";
 import { until } from "../support/until.ts";
+import { connectionNames } from "../support/valkey-connections.ts";
 import {
+  replicated,
   startValkeyProcess,
   startValkeySentinels,
   type ValkeyProcess,
@@ -23,6 +25,8 @@ const configuration = fleet({
   scheduler: { lease_ttl: "20s", sweep_interval: "1s" },
   controller: { leader_lease: "6s", leader_renew: "2s", leader_retry: "500ms" },
 });
+
+const services = ["registry-1", "scheduler-1", "controller-1", "gateway-1"];
 
 /** A stream that is read in the background. */
 function read(system: SplitSystem, chunks: number, pauseMs: number) {
@@ -80,23 +84,30 @@ describe("one server", () => {
     await valkey?.[Symbol.asyncDispose]();
   });
 
-  test("has a small and constant number of connections from each process", async () => {
-    const count = async () => {
-      const client = watcher();
-      try {
-        const list = String(await client.client("LIST"));
-        return list.split("\n").filter((line) => line !== "" && !line.includes("cmd=client")).length;
-      } finally {
-        client.disconnect();
-      }
-    };
-    const before = await count();
-    // Registry, scheduler, controller, gateway: one for commands and one for hints each.
-    expect(before).toBeLessThanOrEqual(8);
+  /** The connections of each process of the system, as the server tells them: such as "gateway-1 hints". */
+  const connections = async () => {
+    const names = await connectionNames(valkey.port);
+    return services
+      .map((name) => [name, `${name.replace(/-\d+$/, "")}:${system.pid(name)}:`] as const)
+      .flatMap(([name, prefix]) =>
+        names.filter((each) => each.startsWith(prefix)).map((each) => each.replace(prefix, `${name} `)),
+      );
+  };
+  /** One for commands and one for hints of each process, and nothing else. */
+  const expectFewConnections = async () => {
+    const expected = services.flatMap((name) => [`${name} commands`, `${name} hints`]);
+    await until("each process has its two connections", async () => (await connections()).length >= expected.length);
+    expect(await connections()).toEqual(expected);
+    // None without a name, and none of a process that is gone.
+    expect(await connectionNames(valkey.port)).toHaveLength(expected.length);
+  };
+
+  test("has two connections of each process, which name it, however many requests there are", async () => {
+    await expectFewConnections();
     const answers = await Promise.all(Array.from({ length: 40 }, () => knock(system)));
     answered += answers.filter(({ status }) => status === 200).length;
     expect(answers.every(({ status }) => status === 200)).toBe(true);
-    expect(await count()).toBe(before);
+    await expectFewConnections();
   });
 
   test("that is killed: streams go on, new requests are told to come back, and all is settled afterwards", async () => {
@@ -114,6 +125,7 @@ describe("one server", () => {
     await serves(system);
     answered += 1;
     await expectBooks(system, answered);
+    await expectFewConnections();
   });
 
   test("that hangs: the same, and requests do not pile up behind it", async () => {
@@ -137,6 +149,7 @@ describe("one server", () => {
     const { usage } = await settledBooks(system.admin, "default", 60_000);
     expect(usage.filter(({ end }) => end === "finished")).toHaveLength(answered + 1);
     answered += 1;
+    await expectFewConnections();
   });
 
   test("that comes back empty: workers register again, and the fleet and its keys are what the configuration says", async () => {
@@ -153,6 +166,7 @@ describe("one server", () => {
     await serves(system);
     await until("every worker is known again", async () => (await system.admin.workers()).length === 2);
     await expectBooks(system, 1);
+    await expectFewConnections();
   });
 });
 
@@ -169,14 +183,31 @@ describe("behind Sentinels", () => {
     await valkey?.[Symbol.asyncDispose]();
   });
 
-  test("a failover: streams go on, and the new master is found", async () => {
+  test("a failover: streams go on, new requests are served or told to come back, and the books balance afterwards", async () => {
     expect((await knock(system)).status).toBe(200);
     const streams = Array.from({ length: 4 }, () => read(system, 60, 100));
     await until("all streams have begun", () => streams.every((stream) => stream.seen() > 3));
+    // The streams' holds and leases, at the least, are with the replica: what it never heard of would be gone.
+    await replicated(valkey.master.port);
     await valkey.master.kill();
-    for (const stream of streams) expect(await stream.text).toBe(words(60));
-    await serves(system);
-    const { usage } = await settledBooks(system.admin, "default", 60_000);
-    expect(usage.filter(({ end }) => end === "finished").length).toBe(6);
+    const answers: Awaited<ReturnType<typeof knock>>[] = [];
+    let ended = 0;
+    const reading = Promise.all(streams.map((stream) => stream.text.finally(() => (ended += 1))));
+    reading.catch(() => {});
+    await until(
+      "the streams have ended, and the new master serves",
+      async () => {
+        answers.push(...(await Promise.all(Array.from({ length: 3 }, () => knock(system)))));
+        return ended === streams.length && answers.slice(-3).every(({ status }) => status === 200);
+      },
+      { timeoutMs: 60_000, everyMs: 50 },
+    );
+    for (const text of await reading) expect(text).toBe(words(60));
+    const refused = answers.filter(({ status }) => status !== 200);
+    expect(refused.length).toBeGreaterThan(0);
+    for (const each of refused)
+      expect(each).toMatchObject({ status: 503, retryAfter: expect.stringMatching(/^\d+$/) as string });
+    // Each answer is paid once, and what a client was refused costs nothing. The books of the user and of the accounts balance.
+    await expectBooks(system, 1 + streams.length + answers.length - refused.length);
   });
 });

@@ -192,6 +192,16 @@ export async function startValkeySentinels(): Promise<ValkeySentinels> {
   };
 }
 
+/** Waits until the master's replica has all that the master has. */
+export async function replicated(port: number): Promise<void> {
+  const client = new Redis({ host, port });
+  try {
+    await until("the replica has everything", async () => (await client.wait(1, 1_000)) >= 1);
+  } finally {
+    client.disconnect();
+  }
+}
+
 async function startSentinel(directory: string, port: number, masterPort: number): Promise<ChildProcess> {
   const file = join(directory, `${port}.conf`);
   const settings = [

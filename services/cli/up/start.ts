@@ -213,7 +213,7 @@ async function forgetWorkers({ workers: directory }: State): Promise<void> {
 export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
-  const state = starting.use(await openState(configuration.state, { log }));
+  const state = starting.use(await openState(configuration.state, { log, service: "up" }));
   if (configuration.state.startsWith("sqlite:")) await forgetWorkers(state);
   const access = await ensureAccess({ state, settings: configuration.secrets, now: systemClock.now() });
 

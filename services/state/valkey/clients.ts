@@ -21,9 +21,10 @@ const redirectionsMax = 8;
 const redirectionPauseMs = 100;
 
 /** The client for commands. It does not connect before it is told to. */
-export function createCommandClient(address: StoreAddress, random: Random): Client {
+export function createCommandClient(address: StoreAddress, name: string, random: Random): Client {
   const reconnect = (times: number) => backoffMs(times, reconnectBaseMs, reconnectMaxMs, random);
-  if (address.kind !== "cluster") return new Redis({ ...singleOptions(address, reconnect), retryStrategy: reconnect });
+  if (address.kind !== "cluster")
+    return new Redis({ ...singleOptions(address, name, reconnect), retryStrategy: reconnect });
   const options: ClusterOptions = {
     enableOfflineQueue: false,
     lazyConnect: true,
@@ -34,21 +35,30 @@ export function createCommandClient(address: StoreAddress, random: Random): Clie
     retryDelayOnClusterDown: redirectionPauseMs,
     retryDelayOnTryAgain: redirectionPauseMs,
     slotsRefreshTimeout: connectTimeoutMs,
-    redisOptions: connectionOptions(address),
+    redisOptions: connectionOptions(address, name),
   };
   return new Cluster([...address.nodes], options);
 }
 
 /** A connection for subscriptions, which ends when it breaks: the subscription makes the next one. */
-export function createSubscriberClient(address: StoreAddress, node: StoreNode): Redis {
+export function createSubscriberClient(address: StoreAddress, name: string, node: StoreNode): Redis {
   const once = () => null;
   const options =
-    address.kind === "cluster" ? { ...connectionOptions(address), ...node } : singleOptions(address, once);
+    address.kind === "cluster" ? { ...connectionOptions(address, name), ...node } : singleOptions(address, name, once);
   return new Redis({ ...options, lazyConnect: true, retryStrategy: once });
 }
 
-function singleOptions(address: StoreAddress, askSentinelsAgain: (times: number) => number | null): RedisOptions {
-  const shared = { ...connectionOptions(address), db: address.database, enableOfflineQueue: false, lazyConnect: true };
+function singleOptions(
+  address: StoreAddress,
+  connectionName: string,
+  askSentinelsAgain: (times: number) => number | null,
+): RedisOptions {
+  const shared = {
+    ...connectionOptions(address, connectionName),
+    db: address.database,
+    enableOfflineQueue: false,
+    lazyConnect: true,
+  };
   if (address.kind === "single") return { ...shared, ...address.nodes[0] };
   return {
     ...shared,
@@ -62,8 +72,9 @@ function singleOptions(address: StoreAddress, askSentinelsAgain: (times: number)
   };
 }
 
-function connectionOptions(address: StoreAddress): RedisOptions {
+function connectionOptions(address: StoreAddress, connectionName: string): RedisOptions {
   return {
+    connectionName,
     // The older protocol's answers have the same form everywhere.
     protocol: 2,
     connectTimeout: connectTimeoutMs,

@@ -24,15 +24,20 @@ export interface ValkeyStateOptions {
   /** Where the store is; valkey/address.ts says how to write it. */
   readonly url: string;
   readonly log: Log;
+  /** Whose connections these are. Default "drawbridge". */
+  readonly service?: string | undefined;
   /** How long to wait for a store that is away when it is opened. Default 10,000. */
   readonly connectTimeoutMs?: number;
 }
 
 export async function openValkeyState(options: ValkeyStateOptions): Promise<State> {
-  const { log, connectTimeoutMs = 10_000 } = options;
+  const { log, connectTimeoutMs = 10_000, service = "drawbridge" } = options;
   const address = parseStoreAddress(options.url);
   await using opening = new AsyncDisposableStack();
-  const client = opening.adopt(createCommandClient(address, systemRandom), disconnect);
+  const client = opening.adopt(
+    createCommandClient(address, connectionName(service, "commands"), systemRandom),
+    disconnect,
+  );
   await connect({ client, log, timeoutMs: connectTimeoutMs });
   const connection = createConnection(client);
   const keys = createKeys(address.prefix);
@@ -41,7 +46,8 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
       connection,
       keys,
       log,
-      subscriber: () => createSubscriberClient(address, subscriberNode(address, client)),
+      subscriber: () =>
+        createSubscriberClient(address, connectionName(service, "hints"), subscriberNode(address, client)),
       pauseMs: (attempt) => backoffMs(attempt, 50, 2_000, systemRandom),
     }),
   );
@@ -51,6 +57,11 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
     ping: () => connection.ping(),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
+}
+
+/** What `CLIENT LIST` shows of a connection. */
+function connectionName(service: string, purpose: string): string {
+  return `${service}:${process.pid}:${purpose}`;
 }
 
 function createParts(context: Context, hub: ChangeHub) {

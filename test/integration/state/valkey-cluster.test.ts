@@ -8,6 +8,7 @@ import { slotOf } from "../../../services/state/valkey/slots.ts";
 import { admission, givenUser, hostileIds, quotaBooks, t0, worker } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
 import { startValkeyCluster } from "../../support/valkey.ts";
+import { connectionNames } from "../../support/valkey-connections.ts";
 
 const open = (url: string) => openState(url, { log: silentLog });
 const users = Array.from({ length: 30 }, (_, index) => `user ${index}`);
@@ -88,6 +89,36 @@ test("a node that hangs and stops the whole Cluster is waited for no longer than
     cluster.masters[1]?.resume();
   }
   await expectAllAdmitted(state, ask);
+});
+
+test("each node has one connection of a process for commands, and the Cluster has one for hints, whatever happens", async () => {
+  await using cluster = await startValkeyCluster({ requireFullCoverage: false });
+  await using state = await openState(cluster.url, { log: silentLog, service: "gateway" });
+  const { ask, unanswered } = await givenUsers(state);
+  using _subscription = state.workers.onChange(() => {});
+  const own = `gateway:${process.pid}`;
+  const names = async () => {
+    const all = await Promise.all(cluster.masters.map(({ port }) => connectionNames(port)));
+    return all.flat().filter((name) => name.includes(own));
+  };
+  // The client asks for the slots over one more, which it closes again.
+  const expected = [...Array<string>(3).fill(`${own}:commands`), `${own}:hints`];
+  const expectFew = async () => {
+    await expectAllAdmitted(state, ask);
+    await until("the connections are as few as ever", async () => {
+      const lasting = (await names()).filter((name) => !name.includes("refresher"));
+      return JSON.stringify(lasting.toSorted()) === JSON.stringify(expected.toSorted());
+    });
+  };
+  await expectFew();
+  await cluster.masters[1]?.kill();
+  for (let time = 0; time < 5; time += 1) await unanswered();
+  await cluster.masters[1]?.restart();
+  await expectFew();
+  cluster.masters[2]?.pause();
+  for (let time = 0; time < 5; time += 1) await unanswered();
+  cluster.masters[2]?.resume();
+  await expectFew();
 });
 
 test("the slot of a key is the one that servers compute, and workers of all slots are listed together", async () => {

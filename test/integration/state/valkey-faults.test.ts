@@ -21,7 +21,8 @@ import {
   worker,
 } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
-import { startValkeyProcess, startValkeySentinels, type ValkeyProcess } from "../../support/valkey.ts";
+import { connectionNames } from "../../support/valkey-connections.ts";
+import { replicated, startValkeyProcess, startValkeySentinels, type ValkeyProcess } from "../../support/valkey.ts";
 
 const host = "127.0.0.1";
 const durable = ["--appendonly", "yes", "--appendfsync", "always"];
@@ -121,25 +122,39 @@ describe("a store that is away", () => {
     expect(await state.ledger.admit(admission())).toMatchObject({ admitted: true });
   });
 
-  test("is given two connections by a process, whatever it does", async () => {
-    await using state = await open(`${url}?prefix=count:`);
-    const client = new Redis({ host, port: server.port });
-    const count = async () =>
-      String(await client.client("LIST"))
-        .trim()
-        .split("\n").length;
+  test("has two connections of a process, which name it, whatever it does and whatever happens", async () => {
+    const own = () => connectionNames(server.port).then((names) => names.filter((name) => name.includes("gateway")));
+    const both = ["commands", "hints"].map((purpose) => `gateway:${process.pid}:${purpose}`);
+    await using state = await openState(`${url}?prefix=count:`, { log: silentLog, service: "gateway" });
+    expect(await own()).toEqual(both.slice(0, 1));
     await givenUser(state, { quotaMicros: 1_000_000 });
-    const before = await count();
     const subscriptions = [state.workers, state.accounts, state.ledger].map((each) => each.onChange(() => {}));
-    await Promise.all(
-      Array.from({ length: 500 }, (_, index) => state.ledger.admit(admission({ requestId: `${index}` }))),
-    );
-    await until("the subscription stands", async () => (await count()) === before + 1);
+    const work = async (name: string) => {
+      const admit = (index: number) => state.ledger.admit(admission({ requestId: `${name} ${index}` }));
+      await Promise.allSettled(Array.from({ length: 500 }, (_, index) => admit(index)));
+    };
+    const expectBoth = async () => {
+      await until("the store answers", () => state.ping().then(() => true));
+      await until("the subscription stands", async () => (await own()).includes(both[1] ?? ""));
+      await work("after");
+      expect(await own()).toEqual(both);
+    };
+    await work("before");
+    await expectBoth();
+    for (let time = 0; time < 3; time += 1) {
+      await server.kill();
+      await work("while it is away");
+      await server.restart();
+      await expectBoth();
+    }
+    server.pause();
+    await work("while it hangs");
+    server.resume();
+    await expectBoth();
     for (const each of subscriptions) each[Symbol.dispose]();
-    expect(await count()).toBe(before + 1);
+    expect(await own()).toEqual(both);
     await state[Symbol.asyncDispose]();
-    await until("both connections are closed", async () => (await count()) === before - 1);
-    client.disconnect();
+    await until("both connections are closed", async () => (await own()).length === 0);
   });
 });
 
@@ -217,14 +232,4 @@ async function runOnce(state: State, id: string): Promise<void> {
 
 function unavailable(error: unknown): undefined {
   expect(error).toMatchObject({ reason: "STATE_UNAVAILABLE" });
-}
-
-/** Waits until the master's replica has all that the master has. */
-async function replicated(port: number): Promise<void> {
-  const client = new Redis({ host, port });
-  try {
-    await until("the replica has everything", async () => (await client.wait(1, 1_000)) >= 1);
-  } finally {
-    client.disconnect();
-  }
 }
