@@ -16,7 +16,7 @@ export interface OpenOptions {
 export async function openState(url: string, { log, service }: OpenOptions): Promise<State> {
   const sqlite = /^sqlite:(?:\/\/)?(.+)$/s.exec(url)?.[1];
   if (sqlite !== undefined) {
-    const { openEmbeddedState } = await import("./embedded/store.ts");
+    const { openEmbeddedState } = await import("./embedded/open.ts");
     return openEmbeddedState({ path: sqlite, log });
   }
   if (/^(valkeys?|rediss?)\b/.test(url)) {

@@ -1,6 +1,4 @@
-// The embedded store: the state interface in one SQLite file, for one machine.
-import { resolve } from "node:path";
-import type { Log } from "../../kit/log.ts";
+// The embedded store: the state interface on one SQLite database, put together.
 import type { State } from "../state.ts";
 import { createAccessStore } from "./access.ts";
 import { createAccountStore } from "./accounts.ts";
@@ -16,21 +14,22 @@ import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
 import { createLedger } from "./ledger.ts";
 import { createOutcomeStore } from "./outcomes.ts";
+import type { Problem } from "./thread/messages.ts";
 import { createWorkerDirectory } from "./workers.ts";
 
-export interface EmbeddedStateOptions {
-  /** The file, made with its folder where they are not there; ":memory:" for one that ends with the process. */
+export interface StoreOptions {
+  /** The file, made with its folder where they are not there; ":memory:" for one that ends with its owner. */
   readonly path: string;
-  readonly log: Log;
+  /** Told what went wrong beside any operation. */
+  readonly onProblem: (problem: Problem) => void;
 }
 
-export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<State> {
-  const inMemory = options.path === inMemoryPath;
-  const path = inMemory ? options.path : resolve(options.path);
+/** Opens the store where it is called: its operations stop this thread while they run. */
+export async function openStore({ path, onProblem }: StoreOptions): Promise<State> {
   await using opening = new AsyncDisposableStack();
   const database = opening.use(openDatabase(path));
-  if (!inMemory) {
-    const onError = (error: unknown) => options.log.error({ err: error, path }, "a checkpoint of the store failed");
+  if (path !== inMemoryPath) {
+    const onError = (error: unknown) => onProblem({ level: "error", text: "a checkpoint of the store failed", error });
     const onLongLog = () => {
       try {
         database.restartLog();
@@ -42,9 +41,9 @@ export async function openEmbeddedState(options: EmbeddedStateOptions): Promise<
     opening.defer(() => checkpointer.stop());
   }
   const onPollError = (error: unknown) =>
-    options.log.warn({ err: error, path }, "the store did not say whether it changed");
+    onProblem({ level: "warn", text: "the store did not say whether it changed", error });
   const hub = opening.use(createChangeHub(database, onPollError));
-  const commits = opening.use(inMemory ? createDirectCommit(database) : createGroupCommit(database));
+  const commits = opening.use(path === inMemoryPath ? createDirectCommit(database) : createGroupCommit(database));
   const accountChanges = hub.subject();
   const breakerChanges = hub.subject();
   const resources = opening.move();
