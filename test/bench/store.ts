@@ -4,6 +4,7 @@ import { mkdtemp, rm } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
 import { monitorEventLoopDelay } from "node:perf_hooks";
+import type { Outcome } from "#gen/drawbridge/v1/usage";
 import { silentLog } from "../../services/kit/log.ts";
 import { openStore } from "../../services/state/embedded/store.ts";
 import { openState } from "../../services/state/open.ts";
@@ -54,9 +55,15 @@ async function request(state: State): Promise<void> {
   await state.leases.acquire(lease({ attemptId: id, requestId: id, millicredits: 1 }));
   await Promise.all([
     state.leases.settle(done, t0),
-    state.leases.settle(done, t0).then(() => state.outcomes.record(done, minuteMs, t0)),
+    report(state, done),
     state.ledger.settle(settlement({ requestId: id, costMicros: 5, usage: usageOf(10, 10) })),
   ]);
+}
+
+/** The worker's own report. */
+async function report(state: State, done: Outcome): Promise<void> {
+  await state.leases.settle(done, t0);
+  await state.outcomes.record(done, minuteMs, t0);
 }
 
 const given = { tier: tier() };
