@@ -8,6 +8,7 @@ import type { Clock } from "../kit/clock.ts";
 import type { Log } from "../kit/log.ts";
 import type { Random } from "../kit/random.ts";
 import type { State } from "../state/state.ts";
+import { createStoreSetup } from "../state/store-setup.ts";
 import { createApply } from "./apply.ts";
 import { applyAccounts } from "./apply-accounts.ts";
 import type { ControllerSettings } from "./config.ts";
@@ -31,7 +32,7 @@ export interface ControllerAppDependencies {
   readonly config: ControllerSettings;
   /** Profiles of the configuration. */
   readonly agents: readonly AgentSpec[];
-  /** Accounts of the file, applied at the start; absent or none: the stored ones stay as they are. */
+  /** Accounts of the file, applied at the start and to a store that was emptied; absent or none: the stored ones stay as they are. */
   readonly accounts?: readonly AccountSpec[];
   /** Names of the built-in profiles. */
   readonly profiles: readonly string[];
@@ -69,6 +70,7 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
       log,
     }),
   );
+  const setup = resources.use(createStoreSetup({ state, setUp: applyFile, clock, log }));
   const memory = createFleetMemory();
   const health = createHealthChecks({ worker, clock, timeoutMs: settings.health_timeout });
   const retries = createRetries({
@@ -91,19 +93,23 @@ export function createControllerApp(dependencies: ControllerAppDependencies): Co
     clock,
     drainGraceMs: settings.drain_grace,
   });
-  const parts = { state, driver, view, memory, retries, events, settings, clock, log };
+  const parts = { state, setup, driver, view, memory, retries, events, settings, clock, log };
   const reconciler = createReconciler({ ...parts, agents, health, apply });
   const loop = resources.use(createLoop({ ...parts, health, leadership, reconciler, registry }));
+
+  async function applyFile(): Promise<void> {
+    const { accounts = [] } = dependencies;
+    if (accounts.length === 0) return;
+    const { skipped } = await applyAccounts(accounts, { state, clock, events, profiles, conflicts: "skip" });
+    if (skipped.length === 0) return;
+    log.error({ accounts: skipped }, "accounts of the file are managed through the API and stay as they are");
+  }
 
   return {
     service: createHandlers({ state, clock, events, loop, view, worker, profiles }),
     async start() {
-      const { accounts = [] } = dependencies;
-      if (accounts.length > 0) {
-        const { skipped } = await applyAccounts(accounts, { state, clock, events, profiles, conflicts: "skip" });
-        if (skipped.length > 0)
-          log.error({ accounts: skipped }, "accounts of the file are managed through the API and stay as they are");
-      }
+      await setup.start();
+      if (resources.disposed) return;
       loop.start();
       view.start();
       await leadership.start();

@@ -4,6 +4,7 @@ import type { Clock } from "../kit/clock.ts";
 import { DrawbridgeError } from "../kit/errors.ts";
 import type { Log } from "../kit/log.ts";
 import type { State } from "../state/state.ts";
+import type { StoreSetup } from "../state/store-setup.ts";
 import type { Apply, Mandate } from "./apply.ts";
 import { conditions } from "./conditions.ts";
 import type { ControllerSettings } from "./config.ts";
@@ -21,6 +22,7 @@ import type { WorkerView } from "./worker-view.ts";
 
 export interface ReconcilerOptions {
   readonly state: State;
+  readonly setup: StoreSetup;
   readonly agents: readonly AgentSpec[];
   readonly driver: WorkerDriver;
   readonly view: WorkerView;
@@ -75,12 +77,10 @@ export function createReconciler(options: ReconcilerOptions): Reconciler {
         "The registry has not answered yet, so it is not known what runs.",
       );
     }
-    const [accounts, processes, breakerList, demand] = await Promise.all([
-      state.accounts.list(),
-      driver.list(),
-      state.breakers.list(),
-      state.demand.list(clock.now()),
-    ]);
+    // A store that was emptied has no accounts, and would have all workers end.
+    const [accounts, processes, breakerList, demand] = await options.setup.read(() =>
+      Promise.all([state.accounts.list(), driver.list(), state.breakers.list(), state.demand.list(clock.now())]),
+    );
     const workers = view.list();
     const now = clock.now();
     memory.see(workers, processes, now);

@@ -12,6 +12,7 @@ import type { Log } from "../kit/log.ts";
 import type { Random } from "../kit/random.ts";
 import type { IncomingCall } from "../kit/rpc/interceptors.ts";
 import type { State } from "../state/state.ts";
+import { createStoreSetup } from "../state/store-setup.ts";
 import { createClientAddress } from "./access/addresses.ts";
 import { authorizeAdmin } from "./access/admin.ts";
 import { createAdmissions } from "./access/admit.ts";
@@ -52,6 +53,8 @@ export interface GatewayDependencies {
   readonly worker: (address: string) => WorkerCalls;
   /** Where the keys of channels are found that name a variable. */
   readonly environment: Environment;
+  /** Makes the first user and keys in a store that has none of them. Absent: somebody else does. */
+  readonly bootstrap?: () => Promise<unknown>;
   /** A folder for what has to outlive this process while the store is away. It is made when it is needed. */
   readonly directory: string;
 }
@@ -62,7 +65,7 @@ export interface GatewayApp extends AsyncDisposable {
   routes(http: FastifyInstance): void;
   /** Throws unless the call carries an admin key whose role suffices. */
   authorizeAdmin(call: IncomingCall): Promise<void>;
-  /** Brings the configured tiers and prices into the store, and begins to renew and sweep holds. */
+  /** Brings the first keys and the configured tiers, prices and channels into the store, and begins to renew and sweep holds. */
   start(): Promise<void>;
   /** Names of models that some channel can serve now, the fleet among them. */
   readyModels(): Promise<string[]>;
@@ -115,6 +118,20 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
   const affinity = createAffinity();
   const listedModels = withChannelModels(models, directory);
 
+  const setup = resources.use(
+    createStoreSetup({
+      state,
+      async setUp() {
+        await dependencies.bootstrap?.();
+        for (const tier of config.tiers) await state.access.setTier(tier);
+        for (const price of config.prices) await state.access.setPrice(price);
+        await applyChannels(state.channels, config.channels, clock);
+      },
+      clock,
+      log,
+    }),
+  );
+
   let draining = false;
   let sweeping: Promise<unknown> = Promise.resolve();
   return {
@@ -151,9 +168,7 @@ export function createGatewayApp(dependencies: GatewayDependencies): GatewayApp 
       await authorizeAdmin({ access: state.access, authorization, pepper, role: leastRole(service, method) });
     },
     async start() {
-      for (const tier of config.tiers) await state.access.setTier(tier);
-      for (const price of config.prices) await state.access.setPrice(price);
-      await applyChannels(state.channels, config.channels, clock);
+      await setup.start();
       await directory.start();
       holds.start();
       for (const outcome of await settler.resume()) {

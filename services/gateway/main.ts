@@ -40,7 +40,10 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(options.state, { log, service: "gateway" }));
   const { keyPepper } = config;
-  await ensureAccess({ state, settings: { ...options.keys, keyPepper }, make: false, now: systemClock.now() });
+  const bootstrap = () =>
+    ensureAccess({ state, settings: { ...options.keys, keyPepper }, make: false, now: systemClock.now() });
+  // Before it listens: a key that is not there yet would be refused for good.
+  await bootstrap();
   const dialer = starting.use(createDialer({ token }));
   const schedulers = options.schedulerUrls.map((url) =>
     dialer.client(SchedulerService, url, { unreachable: "STATE_UNAVAILABLE" }),
@@ -56,6 +59,7 @@ export async function startGateway(options: GatewayProcessOptions): Promise<Runn
       config,
       scheduler,
       environment: process.env,
+      bootstrap,
       directory: options.directory,
       worker: (address) => dialer.client(WorkerService, address, { unreachable: "WORKER_UNREACHABLE" }),
     }),

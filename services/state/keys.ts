@@ -63,6 +63,7 @@ export function createKeys(prefix: string) {
     outcome: (requestId: string, attemptId: string) => `${of("outcome", requestId)}:${attemptId}`,
     finalOutcome: (requestId: string) => of("final", requestId),
 
+    identity: `${prefix}identity`,
     events: `${prefix}events`,
     demand: (model: string) => of("demand", model),
     demandedModels: `${prefix}demanded:models`,

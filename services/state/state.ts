@@ -32,6 +32,8 @@ export interface State extends AsyncDisposable {
   readonly channels: ChannelStore;
   /** Resolves when the store answers; else STATE_UNAVAILABLE. */
   ping(): Promise<void>;
+  /** The store's name, which lasts as long as what is in it: `proposed` if it has none yet. A store that was emptied has none. */
+  identify(proposed: string): Promise<string>;
 }
 
 /** Told that something changed, never what: the listener reads again. A hint may be lost or doubled, so listeners also read by time. */

@@ -1,11 +1,13 @@
 // The store of a running system is killed, hangs, comes back empty, or changes its place: what runs goes on, what is new is told to come back,
 // and everything is as it was afterwards, without anybody's help.
 import { randomBytes } from "node:crypto";
+import { rm } from "node:fs/promises";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, describe, expect, test } from "vitest";
 import { expectAccountBalanced, settledBooks } from "../support/books.ts";
 import { account, ask, fleet, model, words } from "../support/fleet.ts";
 import { splitKeys, type SplitSystem, startSplitSystem } from "../support/split-system.ts";
+import { createSystemFolder, startSystem, type System } from "../support/system.ts";
 import { until } from "../support/until.ts";
 import { connectionNames } from "../support/valkey-connections.ts";
 import {
@@ -152,22 +154,59 @@ describe("one server", () => {
     await expectFewConnections();
   });
 
-  test("that comes back empty: workers register again, and the fleet and its keys are what the configuration says", async () => {
-    const client = watcher();
+  test.each([true, false])(
+    "that is emptied (and restarted: %s): keys and accounts are there again, and no worker ends",
+    async (restarts) => {
+      const pids = async () => (await system.admin.workers()).map(({ pid }) => pid).toSorted((a, b) => a - b);
+      const before = await pids();
+      const client = watcher();
+      await client.flushall();
+      client.disconnect();
+      if (restarts) {
+        await valkey.kill();
+        await valkey.restart();
+      }
+      // What was made by hand is gone with the store; what the configuration says is brought into it by whoever runs.
+      await serves(system);
+      await until("every worker is known again", async () => (await pids()).length === before.length);
+      expect(await pids()).toEqual(before);
+      await expectBooks(system, 1);
+      await expectFewConnections();
+    },
+  );
+});
+
+test("`up` on a server that is emptied: the keys that it made are good again, and where it does not know them it makes others", async () => {
+  await using valkey = await startValkeyProcess();
+  await using folders = new AsyncDisposableStack();
+  const folder = folders.adopt(await createSystemFolder(), (path) => rm(path, { recursive: true, force: true }));
+  const unset = { DRAWBRIDGE_API_KEY: undefined, DRAWBRIDGE_ADMIN_KEY: undefined };
+  const options = {
+    configuration: fleet({ state: `valkey://127.0.0.1:${valkey.port}` }),
+    folder,
+    environment: unset,
+  };
+  const empty = async () => {
+    const client = new Redis({ host: "127.0.0.1", port: valkey.port });
     await client.flushall();
     client.disconnect();
-    await valkey.kill();
-    await valkey.restart();
-    // Keys and accounts that were made by hand are gone with the store; those of the configuration are ensured by whoever starts.
-    for (const name of ["controller-1", "gateway-1"]) {
-      await system.kill(name, "SIGTERM");
-      system.start(name);
-    }
-    await serves(system);
-    await until("every worker is known again", async () => (await system.admin.workers()).length === 2);
-    await expectBooks(system, 1);
-    await expectFewConnections();
-  });
+  };
+  const answers = (system: System, key: string) =>
+    until("a request is answered", async () => {
+      const body = { model, messages: ask({ do: "answer" }) };
+      return (await system.request("/v1/chat/completions", { apiKey: key, body })).ok;
+    });
+  {
+    await using first = await startSystem(options);
+    await answers(first, first.apiKey);
+    await empty();
+    await answers(first, first.apiKey);
+  }
+  await using second = await startSystem(options);
+  expect(second.apiKey).toBe("");
+  await empty();
+  const made = await until("new keys are printed", () => /new one[^]*API key +(\S{16,})/.exec(second.printed())?.[1]);
+  await answers(second, made);
 });
 
 describe("behind Sentinels", () => {

@@ -42,7 +42,12 @@ export function bannerText(facts: BannerFacts): string {
   return `${lines.join("\n")}\n`;
 }
 
-function keyLines(facts: BannerFacts): string[] {
+/** What is printed when the store was emptied while the system runs, and the keys that were in it are not known. */
+export function newKeysText(facts: Pick<BannerFacts, "apiKey" | "adminKey" | "adminKeyFile">): string {
+  return ["", "The store is a new one, and so are its keys:", ...keyLines(facts), ""].join("\n");
+}
+
+function keyLines(facts: Pick<BannerFacts, "apiKey" | "adminKey" | "adminKeyFile">): string[] {
   const lines: string[] = [];
   if (facts.apiKey) lines.push(`  API key        ${facts.apiKey}`);
   if (facts.adminKey) lines.push(`  admin key      ${facts.adminKey}`);

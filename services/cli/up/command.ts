@@ -5,6 +5,7 @@ import { create } from "@bufbuild/protobuf";
 import type { Command } from "commander";
 import { type AccountSpec, AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import type { Configuration } from "../../configuration.ts";
+import type { BootstrapResult } from "../../gateway/access/bootstrap.ts";
 import type { Log } from "../../kit/log.ts";
 import type { DetectableAgent } from "../../worker/profiles/index.ts";
 import type { RunningSystem } from "./start.ts";
@@ -49,6 +50,7 @@ async function runUp(flags: UpFlags): Promise<void> {
   const directory = resolve(configuration.directory);
   await mkdir(directory, { recursive: true, mode: 0o700 });
   const logFile = join(directory, "logs", "drawbridge.log");
+  const adminKeyFile = join(directory, "admin-key");
   const { log, writeLine } = await openLog(configuration, logFile);
   const { accounts, demo } = await chooseAccounts(configuration);
 
@@ -66,9 +68,10 @@ async function runUp(flags: UpFlags): Promise<void> {
         file,
         internalToken: configuration.secrets.internalToken ?? newId("internal"),
         log,
+        onNewKeys: (access) => announceKeys(access, adminKeyFile),
         onGatewayLine: writeLine,
       });
-      await announce({ system, configuration, demo, file, directory, logFile });
+      await announce({ system, configuration, demo, file, adminKeyFile, logFile });
       void sayWhenReady(system, signal);
       return {
         stop: (graceMs) => {
@@ -142,7 +145,7 @@ interface Announcement {
   readonly configuration: Configuration;
   readonly demo: boolean;
   readonly file: string | undefined;
-  readonly directory: string;
+  readonly adminKeyFile: string;
   readonly logFile: string;
 }
 
@@ -150,7 +153,7 @@ async function announce(facts: Announcement): Promise<void> {
   const [{ bannerText }, { version }] = await Promise.all([import("./banner.ts"), import("../../kit/version.ts")]);
   const { system, configuration } = facts;
   const { accounts } = system;
-  const adminKeyFile = join(facts.directory, "admin-key");
+  const { adminKeyFile } = facts;
   if (system.access.adminKey) await writeSecret(adminKeyFile, system.access.adminKey);
   const priced = new Set(configuration.gateway.prices.map((price) => price.model));
   const { channels } = configuration.gateway;
@@ -173,6 +176,12 @@ async function announce(facts: Announcement): Promise<void> {
       logFile: facts.logFile,
     }),
   );
+}
+
+async function announceKeys({ apiKey, adminKey }: BootstrapResult, adminKeyFile: string): Promise<void> {
+  const { newKeysText } = await import("./banner.ts");
+  if (adminKey) await writeSecret(adminKeyFile, adminKey);
+  process.stdout.write(newKeysText({ apiKey, adminKey, adminKeyFile: adminKey ? adminKeyFile : undefined }));
 }
 
 async function writeSecret(file: string, secret: string): Promise<void> {

@@ -23,6 +23,7 @@ import { createRegistryApp } from "../../registry/app.ts";
 import { createSchedulerApp } from "../../scheduler/app.ts";
 import { openState } from "../../state/open.ts";
 import type { State } from "../../state/state.ts";
+import { createStoreSetup, type StoreSetup } from "../../state/store-setup.ts";
 import { builtInAgents } from "../../worker/profiles/index.ts";
 import { startGatewayGroup } from "../serve/gateway-group.ts";
 
@@ -40,6 +41,8 @@ export interface UpOptions {
   readonly file: string | undefined;
   readonly internalToken: string;
   readonly log: Log;
+  /** Told of keys that were made while it ran, because the store was emptied and theirs are not known. */
+  readonly onNewKeys: (access: BootstrapResult) => Promise<void>;
   /** Takes what gateway processes of their own print, by line. */
   readonly onGatewayLine: (line: string) => void;
 }
@@ -210,12 +213,38 @@ async function forgetWorkers({ workers: directory }: State): Promise<void> {
   for (const { id, incarnation } of workers) await directory.remove(id, incarnation, now);
 }
 
+interface Keys {
+  readonly setup: StoreSetup;
+  /** Those that are known by now. */
+  known(): BootstrapResult;
+}
+
+/** The first user and keys, also of a store that is emptied: then the same ones again, as far as they are known. */
+function keepKeys(state: State, { configuration, log, onNewKeys }: UpOptions): Keys {
+  const { secrets } = configuration;
+  let known: BootstrapResult | undefined;
+  const setup = createStoreSetup({
+    state,
+    async setUp() {
+      const { apiKey = secrets.apiKey, adminKey = secrets.adminKey } = known ?? {};
+      const access = await ensureAccess({ state, settings: { ...secrets, apiKey, adminKey }, now: systemClock.now() });
+      const isNew = known !== undefined && (access.apiKey !== known.apiKey || access.adminKey !== known.adminKey);
+      known = access;
+      if (isNew) await onNewKeys(access);
+    },
+    clock: systemClock,
+    log,
+  });
+  return { setup, known: () => known ?? { apiKey: undefined, adminKey: undefined } };
+}
+
 export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(configuration.state, { log, service: "up" }));
   if (configuration.state.startsWith("sqlite:")) await forgetWorkers(state);
-  const access = await ensureAccess({ state, settings: configuration.secrets, now: systemClock.now() });
+  const keys = keepKeys(state, options);
+  await starting.use(keys.setup).start();
 
   let internalAddress = "";
   const stored = await state.accounts.list();
@@ -231,7 +260,7 @@ export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const resources = starting.move();
   return {
     address: front.address,
-    access,
+    access: keys.known(),
     accounts: (await state.accounts.list()).flatMap((account) => account.spec ?? []),
     readyModels: () => front.readyModels(),
     async stop(graceMs) {

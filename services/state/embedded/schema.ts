@@ -211,4 +211,7 @@ export const migrations: readonly string[] = [
     redeemed_at INTEGER
   ) STRICT, WITHOUT ROWID;
   `,
+  `
+  CREATE TABLE identity (id INTEGER PRIMARY KEY CHECK (id = 1), name TEXT NOT NULL) STRICT;
+  `,
 ];

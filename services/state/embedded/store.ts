@@ -10,6 +10,7 @@ import { inMemoryPath, openDatabase } from "./database.ts";
 import { createDemandStore } from "./demand.ts";
 import { createEventLog } from "./events.ts";
 import { createDirectCommit, createGroupCommit } from "./group-commit.ts";
+import { createIdentity } from "./identity.ts";
 import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
 import { createLedger } from "./ledger.ts";
@@ -60,6 +61,7 @@ export async function openStore({ path, onProblem }: StoreOptions): Promise<Stat
     demand: createDemandStore(database, hub.subject()),
     channels: createEmbeddedChannelStore(database, hub.subject()),
     ping: async () => void database.get("SELECT 1"),
+    identify: createIdentity(database),
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

@@ -18,6 +18,7 @@ import { createLeaderLock } from "./leader.ts";
 import { createLeaseStore } from "./leases.ts";
 import { createLedger } from "./ledger.ts";
 import { createOutcomeStore } from "./outcomes.ts";
+import { text } from "./replies.ts";
 import { createWorkerDirectory } from "./workers.ts";
 
 export interface ValkeyStateOptions {
@@ -55,6 +56,9 @@ export async function openValkeyState(options: ValkeyStateOptions): Promise<Stat
   return {
     ...createParts({ connection, keys }, hub),
     ping: () => connection.ping(),
+    async identify(proposed) {
+      return text(await connection.command("SET", keys.identity, proposed, "NX", "GET")) ?? proposed;
+    },
     [Symbol.asyncDispose]: () => resources.disposeAsync(),
   };
 }

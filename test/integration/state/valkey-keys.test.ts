@@ -193,6 +193,7 @@ test("every key is one of those that the documentation names", async () => {
   await state.leader.acquire("me", 60_000, t0);
   await state.events.append({ type: "E", accountId: "", workerId: "", message: "" });
   await state.demand.report("s", "m", 1, 60_000, t0);
+  await state.identify("store");
   const names = await client.keys("*");
   expect(names.length).toBeGreaterThan(25);
   for (const name of names) {
