@@ -24,7 +24,7 @@ const doors: Record<string, readonly string[]> = {
   gateway: ["access/bootstrap.ts"],
   worker: ["profiles/index.ts"],
   controller: ["drivers/open.ts", "drivers/driver.ts"],
-  state: ["state.ts", "open.ts"],
+  state: ["state.ts", "open.ts", "store-setup.ts"],
 };
 const leaves = ["kit", "client"];
 
