@@ -1,5 +1,6 @@
 // `npm run bench:state`: what the operations of a request cost on Valkey, beside a plain GET on the same server: round trips, and CPU in the client
-// and in the server. And what an entry of the usage ledger takes, on Valkey and in SQLite. Prints tables; passes no judgement.
+// and in the server. What an entry of the usage ledger takes, on Valkey and in SQLite. And how soon a watcher is told of a worker's death. Prints
+// tables; passes no judgement.
 import { mkdtemp, rm, stat } from "node:fs/promises";
 import { tmpdir } from "node:os";
 import { join } from "node:path";
@@ -21,6 +22,7 @@ import {
 } from "../conformance/state/given.ts";
 import { startValkeyProcess } from "../support/valkey.ts";
 import { preciseCpuMicros } from "./cpu.ts";
+import { measureDeaths } from "./deaths.ts";
 
 const print = (text: string) => process.stdout.write(`${text}\n`);
 const operationsPerRound = 4_000;
@@ -29,6 +31,8 @@ const rounds = 3;
 /** An operation with a number of its own, so that none is a repetition. */
 interface Operation {
   readonly name: string;
+  /** How many in a round. Default 4,000. */
+  readonly count?: number;
   /** Before each round, not measured. */
   readonly prepare?: () => Promise<void>;
   readonly run: (n: number) => Promise<unknown>;
@@ -51,20 +55,24 @@ Reflect.set(Redis.prototype, "sendCommand", function count(this: Redis, ...args:
 
 let next = 0;
 
-async function measure({ run }: Operation, concurrency: number, serverPid: number): Promise<Cost> {
+async function measure(
+  { run, count = operationsPerRound }: Operation,
+  concurrency: number,
+  serverPid: number,
+): Promise<Cost> {
   const clientBefore = process.cpuUsage();
   const serverBefore = preciseCpuMicros(serverPid);
   const sentBefore = sent;
-  let left = operationsPerRound;
+  let left = count;
   const lane = async () => {
     while (left-- > 0) await run(next++);
   };
   await Promise.all(Array.from({ length: concurrency }, lane));
   const client = process.cpuUsage(clientBefore);
   return {
-    clientMicros: (client.user + client.system) / operationsPerRound,
-    serverMicros: (preciseCpuMicros(serverPid) - serverBefore) / operationsPerRound,
-    commands: (sent - sentBefore) / operationsPerRound,
+    clientMicros: (client.user + client.system) / count,
+    serverMicros: (preciseCpuMicros(serverPid) - serverBefore) / count,
+    commands: (sent - sentBefore) / count,
   };
 }
 
@@ -85,7 +93,13 @@ function begun(begin: (id: string) => Promise<unknown>, end: (id: string) => Pro
   };
 }
 
-function operations(state: State, plain: Redis): Operation[] {
+/** Stores whose directories have so many workers. */
+interface Directories {
+  readonly ten: State;
+  readonly thousand: State;
+}
+
+function operations(state: State, { ten, thousand }: Directories, plain: Redis): Operation[] {
   const admit = (requestId: string) => state.ledger.admit(admission({ requestId, holdMicros: 10, tokens: 1 }));
   const settle = (requestId: string) => state.ledger.settle(settlement({ requestId, costMicros: 5 }));
   const acquire = (attemptId: string) =>
@@ -103,6 +117,8 @@ function operations(state: State, plain: Redis): Operation[] {
     { name: "record an outcome", run: (n) => record(`r${n}`) },
     { name: "beat, nothing new", run: () => beat("") },
     { name: "beat, something changed", run: (n) => beat(`${n}`) },
+    { name: "list 10 workers", count: 400, run: () => ten.workers.list(t0) },
+    { name: "list 1,000 workers", count: 40, run: () => thousand.workers.list(t0) },
   ];
 }
 
@@ -118,10 +134,17 @@ async function scripts(): Promise<void> {
   await state.accounts.create(spec({ initialMillicredits: 1_000_000_000n }), "api", t0);
   await state.workers.put(worker(), minuteMs, t0);
   await plain.set("bench:key", "x".repeat(200));
+  const directoryOf = async (workers: number) => {
+    const url = `valkey://127.0.0.1:${server.port}?prefix=list-${workers}:`;
+    const directory = stack.use(await openState(url, { log: silentLog }));
+    for (let id = 0; id < workers; id += 1) await directory.workers.put(worker({ id: `w${id}` }), 60 * minuteMs, t0);
+    return directory;
+  };
+  const directories = { ten: await directoryOf(10), thousand: await directoryOf(1_000) };
   print(`\n${version}, ${rounds} rounds of ${operationsPerRound} operations, medians. CPU in µs an operation.\n`);
   print("| operation | round trips | client, 1 at once | server | client, 64 at once | server |");
   print("|---|---|---|---|---|---|");
-  for (const operation of operations(state, plain)) {
+  for (const operation of operations(state, directories, plain)) {
     const cells: string[] = [];
     let commands = 0;
     for (const concurrency of [1, 64]) {
@@ -192,6 +215,15 @@ async function ledgerMemory(): Promise<void> {
   );
 }
 
+async function deaths(): Promise<void> {
+  await using server = await startValkeyProcess();
+  const late = await measureDeaths(`valkey://127.0.0.1:${server.port}`);
+  print(
+    `\nFrom the end of a worker's lease until a watcher is told, of ${late.length}: median ${median(late).toFixed(0)} ms, worst ${late.at(-1)?.toFixed(0)} ms.`,
+  );
+}
+
 await scripts();
 await ledgerMemory();
+await deaths();
 process.exit(0);
