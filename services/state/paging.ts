@@ -25,9 +25,19 @@ export function pagePosition(token: string): UsagePosition {
   throw new DrawbridgeError("INVALID_ARGUMENT", "The page token is not one that this server gave.");
 }
 
-/** Text by its UTF-8 bytes, as stores order it. */
+/** Text by its UTF-8 bytes, as stores order it: by code points, without making the bytes. */
 export function compareBytes(a: string, b: string): number {
-  return a === b ? 0 : Buffer.compare(Buffer.from(a), Buffer.from(b));
+  const shorter = Math.min(a.length, b.length);
+  for (let index = 0; index < shorter; index += 1) {
+    const difference = rank(a.charCodeAt(index)) - rank(b.charCodeAt(index));
+    if (difference !== 0) return difference;
+  }
+  return a.length - b.length;
+}
+
+/** Surrogates stand for code points beyond all that a single unit can name. */
+function rank(unit: number): number {
+  return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x1_0000 : unit;
 }
 
 /** The ledger's order, oldest first. */

@@ -31,6 +31,7 @@ interface IndexEntry {
 export function createWorkerDirectory(context: ObservedContext): WorkerDirectory {
   const { connection, keys, changes } = context;
   const index = createPodIndex(context);
+  const decodePods = createPodDecoder();
 
   return {
     onChange: changes.onChange,
@@ -69,12 +70,11 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
     async list(now) {
       // The revision first: a change that comes in between is then listed with a revision that is too small, and heard of again.
       const { revision, ids } = await index.list();
-      const pods = await connection.values(ids.map(keys.pod));
-      const workers = pods
-        .flatMap((pod) => (pod === undefined ? [] : [JSON.parse(pod) as Pod]))
+      const sorted = ids.toSorted(compareBytes);
+      const pods = await connection.values(sorted.map(keys.pod));
+      const workers = decodePods(sorted, pods)
         .filter(({ expiresAt }) => expiresAt > now)
-        .map(workerOf)
-        .toSorted((a, b) => compareBytes(a.id, b.id));
+        .map(({ worker }) => worker);
       const newest = workers.reduce((most, each) => Math.max(most, Number(each.revision)), revision);
       return { workers, revision: newest };
     },
@@ -129,6 +129,32 @@ function createPodIndex({ connection, keys, changes }: ObservedContext) {
       await tell(models.map((model): Command => ["SREM", keys.modelPods(model), id]));
       return true;
     },
+  };
+}
+
+interface DecodedPod {
+  readonly text: string;
+  readonly expiresAt: number;
+  readonly worker: Worker;
+}
+
+/** Decodes what workers' keys hold. What is the same as last time is the same object: of many workers few change between two readings. */
+function createPodDecoder() {
+  let known: ReadonlyMap<string, DecodedPod> = new Map();
+  const decodePod = (text: string): DecodedPod => {
+    const pod = JSON.parse(text) as Pod;
+    return { text, expiresAt: pod.expiresAt, worker: workerOf(pod) };
+  };
+  return (ids: readonly string[], texts: readonly (string | undefined)[]): DecodedPod[] => {
+    const decoded = new Map<string, DecodedPod>();
+    for (const [index, id] of ids.entries()) {
+      const text = texts[index];
+      if (text === undefined) continue;
+      const before = known.get(id);
+      decoded.set(id, before?.text === text ? before : decodePod(text));
+    }
+    known = decoded;
+    return [...decoded.values()];
   };
 }
 

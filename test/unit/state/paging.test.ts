@@ -1,5 +1,5 @@
 import { expect, test } from "vitest";
-import { comparePositions, pagePosition, pageToken } from "../../../services/state/paging.ts";
+import { compareBytes, comparePositions, pagePosition, pageToken } from "../../../services/state/paging.ts";
 
 const position = { at: Date.UTC(2026, 0, 1), requestId: `r "ü"\n{}`, userId: "u" };
 
@@ -25,4 +25,25 @@ test("places are ordered by time, then by the bytes of request and user", () => 
     { ...position, at: 2, requestId: "\u{1f3f0}", userId: "b" },
   ];
   expect([...places].reverse().toSorted(comparePositions)).toEqual(places);
+});
+
+test("text is ordered by its bytes, whatever characters it has", () => {
+  const texts = [
+    "",
+    "a",
+    "aa",
+    "b",
+    "\u007f",
+    "é",
+    "\ud7ff",
+    "\ue000",
+    "\uffff",
+    "\u{10000}",
+    "\u{1f3f0}",
+    "\u{1f3f0}a",
+    "\u{1f3f1}",
+  ];
+  const byBytes = texts.toSorted((a, b) => Buffer.compare(Buffer.from(a), Buffer.from(b)));
+  expect(texts.toReversed().toSorted(compareBytes)).toEqual(byBytes);
+  for (const text of texts) expect(compareBytes(text, `${text}`)).toBe(0);
 });
