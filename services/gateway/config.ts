@@ -140,6 +140,8 @@ export const gatewaySettings = z
       .transform((processes) => (processes === "auto" ? availableParallelism() : processes)),
     /** The largest request body, images included. Default 8MiB. */
     body_limit: byteSize().prefault("8MiB"),
+    /** The largest form with files, such as a sound to be transcribed. Default 32MiB. */
+    upload_limit: byteSize().prefault("32MiB"),
     /** The most bytes of a request's headers, of all together. Default 32KiB. */
     header_limit: byteSize().prefault("32KiB"),
     /** Time for a connection to send a request's headers, so that slow senders hold none open. Default 10s. */

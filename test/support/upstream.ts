@@ -87,16 +87,35 @@ async function close(server: Server): Promise<void> {
 async function receive(request: IncomingMessage): Promise<ReceivedRequest> {
   const parts: Buffer[] = [];
   for await (const part of request) parts.push(part as Buffer);
+  const bytes = Buffer.concat(parts);
   return {
     path: request.url ?? "",
     key: /^Bearer (.+)$/.exec(request.headers.authorization ?? "")?.[1],
     headers: request.headers,
-    body: JSON.parse(Buffer.concat(parts).toString()) as Record<string, unknown>,
+    body: isForm(request)
+      ? await formFields(bytes, request.headers["content-type"] ?? "")
+      : (JSON.parse(bytes.toString()) as Record<string, unknown>),
   };
 }
 
+function isForm({ headers }: Pick<IncomingMessage, "headers">): boolean {
+  return headers["content-type"]?.startsWith("multipart/form-data; boundary=") === true;
+}
+
+/** Texts as they are, files as their names and contents. */
+async function formFields(bytes: Buffer, type: string): Promise<Record<string, unknown>> {
+  const form = await new Response(new Uint8Array(bytes), { headers: { "content-type": type } }).formData();
+  const fields: Record<string, unknown> = {};
+  for (const [name, value] of form) {
+    const said = typeof value === "string" ? value : { name: value.name, text: await value.text() };
+    fields[name] = name in fields ? [fields[name], said].flat() : said;
+  }
+  return fields;
+}
+
 function wrongWith({ headers, body }: ReceivedRequest): string | undefined {
-  if (headers["content-type"] !== "application/json") return `content-type is ${headers["content-type"]}`;
+  if (headers["content-type"] !== "application/json" && !isForm({ headers }))
+    return `content-type is ${headers["content-type"]}`;
   if (typeof body["model"] !== "string") return "model is missing";
   if (body["stream_options"] !== undefined && body["stream"] !== true) return "stream_options without stream";
   return undefined;
@@ -132,6 +151,7 @@ export function answers(options: AnswerOptions): Behaviour {
       call.response.writeHead(200, { ...ownHeaders, "content-type": "audio/mpeg" });
       return void call.response.end(Buffer.from([0xff, 0xfb, 0x00, 0x80]));
     }
+    if (path.endsWith("/audio/transcriptions")) return transcription(call, options);
     if (path.endsWith("/responses")) return await answerResponse(call, options);
     if (body["stream"] === true) return await streamChunks(call, options);
     json(call.response, 200, completion(call.request, options));
@@ -174,6 +194,18 @@ function embeddings({ model, input }: ReceivedRequest["body"], options: AnswerOp
     embedding: [0.25, -1e-9, 3],
   }));
   return { object: "list", data, model, usage: usageOf(options) && { prompt_tokens: 5, total_tokens: 5 } };
+}
+
+function transcription({ request, response }: UpstreamCall, options: AnswerOptions): void {
+  const text = (options.words ?? defaultWords).join("");
+  if (request.body["response_format"] === "text") {
+    response.writeHead(200, { ...ownHeaders, "content-type": "text/plain; charset=utf-8" });
+    return void response.end(`${text}\n`);
+  }
+  const { prompt_tokens: input_tokens, completion_tokens: output_tokens } = usageOf(options) ?? {};
+  const usage =
+    input_tokens === undefined ? { type: "duration", seconds: 3 } : { type: "tokens", input_tokens, output_tokens };
+  json(response, 200, { text, usage });
 }
 
 async function streamChunks(call: UpstreamCall, options: AnswerOptions): Promise<void> {

@@ -1,12 +1,16 @@
 // The body of a request for an upstream channel: checked as little as routing and money need, everything else passed on as it came.
+import type { FormData } from "undici";
 import type { ChannelRoute } from "./spec.ts";
 import { ParameterError } from "../openai/parse.ts";
+import { FormBody, formFor } from "./form.ts";
 import { isObject, type JsonObject } from "./upstream/json.ts";
 import { estimateInput } from "./upstream/usage.ts";
 
 export interface ChannelRequest {
   readonly route: ChannelRoute;
   readonly body: JsonObject;
+  /** What `body` was said by; undefined: by JSON. */
+  readonly form: FormData | undefined;
   /** The model's public name. */
   readonly model: string;
   readonly stream: boolean;
@@ -23,7 +27,8 @@ const outputLimits = ["max_completion_tokens", "max_tokens", "max_output_tokens"
 const answersMax = 128;
 
 /** Throws a ParameterError. */
-export function channelRequest(route: ChannelRoute, body: unknown): ChannelRequest {
+export function channelRequest(route: ChannelRoute, sent: unknown): ChannelRequest {
+  const [body, form] = sent instanceof FormBody ? [sent.fields, sent.data] : [sent, undefined];
   if (!isObject(body)) throw new ParameterError("The body must be a JSON object.");
   const { model, stream, stream_options: options } = body;
   const missing = route === "moderations" ? (model ?? "omni-moderation-latest") : model;
@@ -45,7 +50,7 @@ export function channelRequest(route: ChannelRoute, body: unknown): ChannelReque
   }
   for (const field of [...outputLimits, "n"]) checkCount(body, field);
   const includeUsage = isObject(options) && options["include_usage"] === true;
-  return { route, body, model: missing, stream: stream === true, includeUsage };
+  return { route, body, form, model: missing, stream: stream === true, includeUsage };
 }
 
 function checkCount(body: JsonObject, field: string): void {
@@ -66,7 +71,7 @@ export interface TokenBounds {
 }
 
 /** Routes whose answers are paid by their input alone. */
-const withoutOutput: ReadonlySet<ChannelRoute> = new Set(["embeddings", "moderations", "audio/speech"]);
+const withoutOutput: ReadonlySet<ChannelRoute> = new Set(["embeddings", "moderations", "rerank", "audio/speech"]);
 
 export function boundsOf({ route, body }: ChannelRequest, outputTokensMax: number): TokenBounds {
   const input = estimateInput(body);
@@ -77,7 +82,12 @@ export function boundsOf({ route, body }: ChannelRequest, outputTokensMax: numbe
 }
 
 /** What is sent: the upstream's own name of the model, usage asked for where it streams, limits within ours. */
-export function upstreamBody({ route, body, stream }: ChannelRequest, model: string, outputTokensMax: number): string {
+export function upstreamBody(
+  { route, body, form, stream }: ChannelRequest,
+  model: string,
+  outputTokensMax: number,
+): string | FormData {
+  if (form) return formFor(form, model);
   const sent: Record<string, unknown> = { ...body, model };
   for (const field of outputLimits) if (Number(sent[field]) > outputTokensMax) sent[field] = outputTokensMax;
   if (stream && route !== "responses") {

@@ -8,6 +8,7 @@ import type { Models } from "../openai/models.ts";
 import { ParameterError } from "../openai/parse.ts";
 import { type Conversation, conversationOf, type Place } from "./affinity.ts";
 import { boundsOf, type ChannelRequest, channelRequest, type TokenBounds } from "./body.ts";
+import { FormBody } from "./form.ts";
 import { giveUp } from "./give-up.ts";
 import { type Channel, fleetPlace, type Passage, type Proxied, type ProxyOptions, tryAll } from "./passage.ts";
 import { type SharedAdmissions, shareAdmission } from "./shared-admission.ts";
@@ -36,7 +37,8 @@ async function servedByFleet(models: Models, model: string): Promise<boolean> {
   );
 }
 
-function modelOf(body: unknown): string {
+function modelOf(sent: unknown): string {
+  const body = sent instanceof FormBody ? sent.fields : sent;
   const model = typeof body === "object" && body !== null && "model" in body ? body.model : undefined;
   return typeof model === "string" ? model : "";
 }

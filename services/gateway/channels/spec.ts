@@ -17,11 +17,24 @@ export const channelRoutes = [
   "responses",
   "embeddings",
   "moderations",
+  "rerank",
   "images/generations",
+  "images/edits",
+  "images/variations",
   "audio/speech",
+  "audio/transcriptions",
+  "audio/translations",
 ] as const;
 
 export type ChannelRoute = (typeof channelRoutes)[number];
+
+/** Those that take forms with files. */
+export const formRoutes: ReadonlySet<ChannelRoute> = new Set([
+  "images/edits",
+  "images/variations",
+  "audio/transcriptions",
+  "audio/translations",
+]);
 
 export interface ChannelLimits {
   readonly connectMs: number;

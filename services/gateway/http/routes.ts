@@ -7,7 +7,8 @@ import { anthropicAnswer } from "../anthropic/errors.ts";
 import { countTokens, messagesEndpoint } from "../anthropic/messages.ts";
 import { listModelPage, retrieveModelInfo } from "../anthropic/models-route.ts";
 import { handleWithChannels, type ProxyOptions } from "../channels/proxy.ts";
-import { channelRoutes } from "../channels/spec.ts";
+import { takeForms } from "../channels/form.ts";
+import { channelRoutes, formRoutes } from "../channels/spec.ts";
 import type { State } from "../../state/state.ts";
 import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
@@ -75,12 +76,12 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
     onRequest: async (request, reply) => {
       if (options.draining()) throw new DrawbridgeError("DRAINING", "This server is stopping. Try again.");
       const caller = await authenticateRequest(request, options);
-      const place = options.overload.enter(await admissions.priority(caller), bodyBytes(request, config));
+      const place = options.overload.enter(await admissions.priority(caller), bodyBytes(request));
       reply.raw.once("close", () => place[Symbol.dispose]());
     },
   };
-  const post = (path: string, answer: (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>) =>
-    app.post(path, guarded, (request, reply) => {
+  const post = (path: string, answer: Answer, limit: RouteShorthandOptions = {}) =>
+    app.post(path, { ...guarded, ...limit }, (request, reply) => {
       const work = answer(request, reply);
       request.exchange.work = work.then(
         () => undefined,
@@ -106,8 +107,10 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
   for (const route of channelRoutes) {
     const path = `/v1/${route}`;
     if (app.hasRoute({ method: "POST", url: path })) continue;
-    post(path, (request, reply) => handleWithChannels(options, { route, request, reply, fleet: undefined }));
+    const limit = formRoutes.has(route) ? { bodyLimit: config.upload_limit } : {};
+    post(path, (request, reply) => handleWithChannels(options, { route, request, reply, fleet: undefined }), limit);
   }
+  takeForms(app);
   addOwnRoutes(app, guarded, options);
   app.get("/v1/models", guarded, (request) =>
     speaksAnthropic(request) ? listModelPage(models, request) : listModels(models, request),
@@ -118,6 +121,8 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
       : retrieveModel(models, request, request.params["*"]),
   );
 }
+
+type Answer = (request: FastifyRequest, reply: FastifyReply) => Promise<unknown>;
 
 async function authenticateRequest(request: FastifyRequest, options: RouteOptions): Promise<Caller> {
   const { authenticator, admissions, clientAddress } = options;
@@ -132,9 +137,9 @@ async function authenticateRequest(request: FastifyRequest, options: RouteOption
 }
 
 /** What a request's body takes in memory, as it says itself; one that does not say may take all that it may. */
-function bodyBytes({ headers }: FastifyRequest, config: GatewaySettings): number {
-  if (headers["transfer-encoding"] !== undefined) return config.body_limit;
-  return Math.min(Number(headers["content-length"] ?? 0) || 0, config.body_limit);
+function bodyBytes({ headers, routeOptions: { bodyLimit } }: FastifyRequest): number {
+  if (headers["transfer-encoding"] !== undefined) return bodyLimit;
+  return Math.min(Number(headers["content-length"] ?? 0) || 0, bodyLimit);
 }
 
 function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
@@ -157,7 +162,9 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
   });
   app.setErrorHandler(async (error: FastifyError, request, reply) => {
     await findLimits(request, options);
-    const answer = answerOf(error, config);
+    // Closing on somebody who still sends would take the answer from them: what is left of such a body is read and dropped, within its time.
+    if (bodiesNotRead.has(error.code)) reply.removeHeader("connection");
+    const answer = answerOf(error, request, config);
     if (answer.status === 500) log.error({ err: error, request_id: request.exchange.requestId }, "request failed");
     else log.debug({ err: error, request_id: request.exchange.requestId }, "request refused");
     // A stream that got its headers while it waited: its failure can only be an event.
@@ -170,6 +177,9 @@ function addEveryAnswer(app: FastifyInstance, options: RouteOptions): void {
   const methodsOf = watchMethods(app);
   app.setNotFoundHandler((request, reply) => send(reply, unknownUrl(request, methodsOf)));
 }
+
+/** Why fastify stops reading a body. */
+const bodiesNotRead = new Set(["FST_ERR_CTP_BODY_TOO_LARGE", "FST_ERR_CTP_INVALID_MEDIA_TYPE"]);
 
 /** A request that was refused before its admission tells the limits too. */
 async function findLimits({ exchange }: FastifyRequest, { admissions, log }: RouteOptions): Promise<void> {
@@ -202,22 +212,25 @@ function unknownUrl({ method, url }: FastifyRequest, methodsOf: (path: string) =
   return { status: 405, headers: { allow: allowed.join(", ") }, body };
 }
 
-function answerOf(error: FastifyError, config: GatewaySettings): ErrorAnswer {
-  const refused = error instanceof DrawbridgeError ? undefined : bodyError(error, config);
+function answerOf(error: FastifyError, request: FastifyRequest, config: GatewaySettings): ErrorAnswer {
+  const refused = error instanceof DrawbridgeError ? undefined : bodyError(error, request);
   if (refused) return refused;
   const { param, code } = error instanceof ParameterError ? error : { param: undefined, code: undefined };
   return errorAnswer(asDrawbridgeError(error), { param, code, retryAfterMs: config.retry_after });
 }
 
 /** What fastify says of a body that it did not take. */
-function bodyError({ code, statusCode, message }: FastifyError, config: GatewaySettings): ErrorAnswer | undefined {
+function bodyError(
+  { code, statusCode, message }: FastifyError,
+  { routeOptions }: FastifyRequest,
+): ErrorAnswer | undefined {
   const answer = (status: number, text: string, name: string | null): ErrorAnswer => ({
     status,
     headers: {},
     body: errorBody(text, "invalid_request_error", null, name),
   });
   if (code === "FST_ERR_CTP_BODY_TOO_LARGE") {
-    return answer(413, `The request body is larger than ${config.body_limit} bytes.`, "request_too_large");
+    return answer(413, `The request body is larger than ${routeOptions.bodyLimit} bytes.`, "request_too_large");
   }
   if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
     return answer(415, "Send the body as application/json.", "unsupported_media_type");

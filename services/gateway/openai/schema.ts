@@ -4,10 +4,14 @@ import { z } from "zod";
 
 export const text = z.string().max(16_000_000);
 
-const textPart = z.strictObject({ type: z.literal("text"), text });
+/** Where Anthropic's API may keep a prefix; clients of such models send it through OpenAI's as well. */
+const cacheControl = z.record(z.string(), z.unknown()).nullish();
+
+const textPart = z.strictObject({ type: z.literal("text"), text, cache_control: cacheControl });
 const imagePart = z.strictObject({
   type: z.literal("image_url"),
-  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(["auto", "low", "high", "original"]).optional() }),
+  image_url: z.strictObject({ url: z.string().min(1), detail: z.enum(["auto", "low", "high", "original"]).nullish() }),
+  cache_control: cacheControl,
 });
 const refusalPart = z.strictObject({ type: z.literal("refusal"), refusal: text });
 
@@ -16,6 +20,8 @@ const userContent = z.union([text, z.array(z.discriminatedUnion("type", [textPar
 const assistantContent = z.union([text, z.array(z.discriminatedUnion("type", [textPart, refusalPart]))]).nullish();
 
 const toolCall = z.strictObject({
+  /** What is left of a stream that a client put together. */
+  index: z.int().nullish(),
   id: z.string().min(1).max(256),
   type: z.literal("function"),
   function: z.strictObject({
@@ -26,7 +32,7 @@ const toolCall = z.strictObject({
   }),
 });
 
-const name = z.string().max(256).optional();
+const name = z.string().max(256).nullish();
 
 const assistantMessage = z
   .strictObject({
@@ -34,9 +40,9 @@ const assistantMessage = z
     content: assistantContent,
     name,
     refusal: text.nullish(),
-    tool_calls: z.array(toolCall).max(128).optional(),
-    // What an answer of ours or of OpenAI's carries, sent back as history.
-    annotations: z.array(z.unknown()).optional(),
+    tool_calls: z.array(toolCall).max(128).nullish(),
+    // What an answer of ours or of OpenAI's carries, sent back as history, absent things as null included.
+    annotations: z.array(z.unknown()).nullish(),
     /** As parsed_arguments of a tool call. */
     parsed: z.unknown().optional(),
     audio: z.null().optional(),
@@ -53,7 +59,7 @@ const message = z.discriminatedUnion("role", [
   z.strictObject({ role: z.literal("developer"), content: textContent, name }),
   z.strictObject({ role: z.literal("user"), content: userContent, name }),
   assistantMessage,
-  z.strictObject({ role: z.literal("tool"), content: textContent, tool_call_id: z.string().min(1).max(256) }),
+  z.strictObject({ role: z.literal("tool"), content: textContent, tool_call_id: z.string().min(1).max(256), name }),
 ]);
 
 export const tokenLimit = z.int().min(1).max(10_000_000).nullish();
@@ -71,6 +77,7 @@ const tool = z.strictObject({
     parameters: jsonObject.nullish(),
     strict: z.boolean().nullish(),
   }),
+  cache_control: cacheControl,
 });
 
 const toolReference = z.strictObject({
@@ -109,7 +116,7 @@ export const modelName = z.string().min(1).max(256);
 export const streaming = {
   stream: z.boolean().nullish(),
   stream_options: z
-    .strictObject({ include_usage: z.boolean().optional(), include_obfuscation: z.boolean().optional() })
+    .strictObject({ include_usage: z.boolean().nullish(), include_obfuscation: z.boolean().nullish() })
     .nullish(),
 } as const;
 
@@ -203,11 +210,17 @@ export function ignoredParameters(request: ChatRequest): string[] {
   if (request.stream_options?.include_obfuscation) ignored.push("stream_options.include_obfuscation");
   if (request.parallel_tool_calls != null && !request.tools?.length) ignored.push("parallel_tool_calls");
   if (request.tools?.some((each) => each.function.strict)) ignored.push("tools.function.strict");
-  if (request.messages.some(hasImageDetail)) ignored.push("messages.content.image_url.detail");
+  if (request.tools?.some((each) => each.cache_control != null)) ignored.push("tools.cache_control");
+  const parts = request.messages.flatMap(({ content }): Part[] => (Array.isArray(content) ? content : []));
+  if (parts.some(hasDetail)) ignored.push("messages.content.image_url.detail");
+  if (parts.some((part) => "cache_control" in part && part.cache_control != null)) {
+    ignored.push("messages.content.cache_control");
+  }
   return ignored;
 }
 
-function hasImageDetail({ content }: ChatMessage): boolean {
-  if (!Array.isArray(content)) return false;
-  return content.some((part) => part.type === "image_url" && part.image_url.detail !== undefined);
+type Part = Extract<ChatMessage["content"], readonly unknown[]>[number];
+
+function hasDetail(part: Part): boolean {
+  return part.type === "image_url" && part.image_url.detail != null;
 }

@@ -71,7 +71,8 @@ function messageOf(message: ChatMessage, path: string): Message {
       argumentsJson: call.function.arguments,
     })),
     toolCallId: message.role === "tool" ? message.tool_call_id : "",
-    name: "name" in message ? (message.name ?? "") : "",
+    // A tool's result belongs to a call by its id; the name beside it, which some clients send, says nothing more.
+    name: message.role === "tool" ? "" : (message.name ?? ""),
   });
 }
 

@@ -109,6 +109,20 @@ describe("HTTP/1.1", () => {
     expect(JSON.parse(received().split("\r\n\r\n")[1] ?? "")).toMatchObject({ error: { code, param: null } });
   });
 
+  test("whoever sends a body that is too large can read why, however much is still to come", async () => {
+    const gateway = await start({ body_limit: "64KiB" });
+    const { socket, received } = await dial(gateway);
+    const length = 8 << 20;
+    const head = ["POST /v1/chat/completions HTTP/1.1", "host: x", `authorization: Bearer ${apiKey}`];
+    socket.write([...head, "content-type: application/json", `content-length: ${length}`, "", ""].join("\r\n"));
+    socket.write(Buffer.alloc(length / 2, "x"));
+    await until("the answer is there", () => received().includes("request_too_large"));
+    socket.write(Buffer.alloc(length / 2, "x"));
+    socket.write(chatText("the next one", ["connection: close"]));
+    await once(socket, "close");
+    expect(statuses(received())).toEqual(["413", "200"]);
+  });
+
   test("nonsense behind a request does not come into its answer", async () => {
     const gateway = await start();
     gateway.engine.script = async function* (call) {

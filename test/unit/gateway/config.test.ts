@@ -150,6 +150,7 @@ describe("the gateway's section", () => {
     expect(gatewaySettings.parse(undefined)).toEqual({
       processes: 1,
       body_limit: 8 << 20,
+      upload_limit: 32 << 20,
       header_limit: 32 << 10,
       first_content_wait: 10_000,
       trusted_proxies: [],

@@ -80,6 +80,20 @@ describe("a request that is taken", () => {
         temperature: null,
       }),
     ],
+    [
+      "history as SDKs dump it, with null for what is absent and names beside results",
+      messages(
+        { ...user, name: null },
+        {
+          role: "assistant",
+          content: "hi",
+          ...{ refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null },
+        },
+        { role: "assistant", content: null, tool_calls: [{ ...call, index: 0 }] },
+        { role: "tool", name: "f", content: "42", tool_call_id: "call_1" },
+      ),
+    ],
+    ["options of a stream that say nothing", request({ stream: true, stream_options: { include_usage: null } })],
     ["a stream with usage", request({ stream: true, stream_options: { include_usage: true } })],
   ])("%s", (_, body) => {
     expect(parseChatRequest(body).model).toBe("m");
@@ -124,6 +138,18 @@ describe("hints to a sampler", () => {
     const strict = { type: "function", function: { name: "f", strict: true } };
     expect(ignoredParameters(parseChatRequest(request({ tools: [strict], parallel_tool_calls: false })))).toEqual([
       "tools.function.strict",
+    ]);
+  });
+
+  it("are named where they mark what a provider may cache", () => {
+    const cache_control = { type: "ephemeral" };
+    const marked = request({
+      messages: [{ role: "user", content: [{ type: "text", text: "Hi", cache_control }] }],
+      tools: [{ ...tool, cache_control }],
+    });
+    expect(ignoredParameters(parseChatRequest(marked))).toEqual([
+      "tools.cache_control",
+      "messages.content.cache_control",
     ]);
   });
 

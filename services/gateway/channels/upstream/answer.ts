@@ -12,7 +12,7 @@ import { type JsonObject, parseObject } from "./json.ts";
 import { endAfterContent, type Run, settleTry } from "./run.ts";
 import type { Try } from "../directory/runtime.ts";
 import { createEventParser } from "./sse.ts";
-import { createChunkRewriter, createResponseRewriter, type StreamRewriter } from "./stream.ts";
+import { createChunkRewriter, createEstimate, createResponseRewriter, type StreamRewriter } from "./stream.ts";
 import { connectionFailure, single, type UpstreamAnswer } from "./call.ts";
 import { estimatedUsage, outputTexts, reportedUsage } from "./usage.ts";
 
@@ -147,15 +147,18 @@ function tokensOf(answer: JsonObject): number {
   return outputTexts(answer).reduce((sum, text) => sum + countTokens(text), 0);
 }
 
-/** A sound: passed on as it comes. */
+/** A sound, or a text that is no JSON: passed on as it comes. */
 export async function answerBytes(run: Run, attempt: Try, { headers, body }: UpstreamAnswer): Promise<void> {
   const { reply, exchange, client, clock, bounds } = run;
-  const usage = estimatedUsage(bounds.input, 0);
+  const type = single(headers["content-type"]) ?? "application/octet-stream";
+  const said = createEstimate();
+  const decoder = /^text\//i.test(type) ? new TextDecoder() : undefined;
+  const usage = () => estimatedUsage(bounds.input, said.tokens);
   try {
     for await (const bytes of body) {
+      if (decoder) said.push(decoder.decode(bytes as Uint8Array, { stream: true }));
       if (exchange.firstContentAt === undefined) {
         exchange.firstContentAt = clock.monotonic();
-        const type = single(headers["content-type"]) ?? "application/octet-stream";
         reply.hijack();
         reply.raw.writeHead(200, { ...commonHeaders(exchange, clock), "content-type": type });
       }
@@ -166,12 +169,13 @@ export async function answerBytes(run: Run, attempt: Try, { headers, body }: Ups
   } catch (error) {
     if (!client.left && exchange.firstContentAt === undefined) throw error;
     const failure = connectionFailure(error).error;
-    await endEarly(run, attempt, failure, usage);
+    await endEarly(run, attempt, failure, usage());
     reply.raw.destroy();
     if (!client.left) throw new ToldError(failure);
     return;
   }
-  await settleTry(run, attempt, { end: client.left ? End.CANCELLED : End.FINISHED, content: true, usage });
+  const end = client.left ? End.CANCELLED : End.FINISHED;
+  await settleTry(run, attempt, { end, content: true, usage: usage() });
   if (!client.left) reply.raw.end();
 }
 

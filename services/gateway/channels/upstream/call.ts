@@ -1,5 +1,5 @@
 // One call of an upstream, and what its answer's status says: of the request, of the key, of the channel.
-import { type Dispatcher, errors } from "undici";
+import { type Dispatcher, errors, type FormData } from "undici";
 import { DrawbridgeError, type Reason } from "../../../kit/errors.ts";
 import { version } from "../../../kit/version.ts";
 import type { Sample } from "../directory/health.ts";
@@ -18,7 +18,7 @@ export interface UpstreamCall {
   readonly channel: ChannelRuntime;
   readonly key: UpstreamKey;
   readonly route: ChannelRoute;
-  readonly body: string;
+  readonly body: string | FormData;
   readonly stream: boolean;
   readonly signal: AbortSignal;
 }
@@ -42,7 +42,8 @@ export async function callUpstream({
     path: `${base.pathname.replace(/\/+$/, "")}/${route}`,
     headers: {
       ...(key.secret === undefined ? {} : { authorization: `Bearer ${key.secret}` }),
-      "content-type": "application/json",
+      // A form's type has a boundary, which whoever writes it makes.
+      ...(typeof body === "string" ? { "content-type": "application/json" } : {}),
       accept: stream ? "text/event-stream" : "*/*",
       // What passes through is read on its way.
       "accept-encoding": "identity",

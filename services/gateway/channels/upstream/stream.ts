@@ -176,7 +176,7 @@ export function createResponseRewriter({ model }: RewriterOptions): StreamRewrit
 const countedCharsMax = 64 << 10;
 
 /** Output tokens for an answer whose upstream may not tell them. Takes bounded time, however much there is. */
-function createEstimate() {
+export function createEstimate() {
   const counter = createTokenCounter();
   let counted = 0;
   let chars = 0;

@@ -5,15 +5,17 @@ import { answerBytes, answerStream, answerWhole, hangUp, openEvents, textOf, Tol
 import { upstreamBody } from "../body.ts";
 import { type Run, settleTry } from "./run.ts";
 import type { Try } from "../directory/runtime.ts";
-import { breakerPolicyOf, limitsOf } from "../spec.ts";
+import { breakerPolicyOf, type ChannelRoute, formRoutes, limitsOf } from "../spec.ts";
 import { channelTried } from "../directory/telemetry.ts";
 import {
   callUpstream,
   connectionFailure,
   type Refusal,
+  single,
   type StatusFailure,
   statusFailure,
   type TryFailure,
+  type UpstreamAnswer,
 } from "./call.ts";
 
 /** What a try came to. */
@@ -84,9 +86,15 @@ async function answer(run: Run, attempt: Try, signal: AbortSignal): Promise<Stat
     return statusFailure(found.status, { headers: found.headers, text, now: clock.now() });
   }
   if (events) await answerStream(run, attempt, found, events);
-  else if (route === "audio/speech") await answerBytes(run, attempt, found);
+  else if (isBytes(route, found)) await answerBytes(run, attempt, found);
   else await answerWhole(run, attempt, found);
   return undefined;
+}
+
+/** A sound; or, of what forms ask for, a text that is no JSON. */
+function isBytes(route: ChannelRoute, { headers }: UpstreamAnswer): boolean {
+  if (route === "audio/speech") return true;
+  return formRoutes.has(route) && !/^application\/json\b/i.test(single(headers["content-type"]) ?? "");
 }
 
 async function failed(run: Run, attempt: Try, failure: TryFailure, movesOn: boolean): Promise<Tried> {

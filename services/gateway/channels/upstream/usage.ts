@@ -36,7 +36,24 @@ const mediaTokens = 765;
 const messageOverhead = 4;
 
 /** Fields of a request that the model reads. */
-const inputFields = ["messages", "input", "prompt", "instructions", "tools", "functions", "response_format", "suffix"];
+const inputFields = [
+  "messages",
+  "input",
+  "prompt",
+  "instructions",
+  "tools",
+  "functions",
+  "response_format",
+  "suffix",
+  // Of a rerank.
+  "query",
+  "documents",
+  // Of forms.
+  "file",
+  "image",
+  "image[]",
+  "mask",
+];
 
 /** What a request's input may come to, whichever route it is for. */
 export function estimateInput(body: JsonObject): number {
@@ -53,6 +70,7 @@ function tokensIn(value: unknown, depth = 0): number {
   if (typeof value !== "object" || value === null || depth > depthMax) return 0;
   if (Array.isArray(value)) return value.reduce((sum: number, each) => sum + tokensIn(each, depth + 1), 0);
   if ("data" in value && typeof value.data === "string" && "format" in value) return mediaTokens;
+  if ("filename" in value && "sha256" in value) return mediaTokens;
   return Object.entries(value).reduce(
     (sum, [name, each]) => (name === "type" || name === "role" ? sum : sum + tokensIn(each, depth + 1)),
     0,
@@ -70,7 +88,8 @@ export function outputTexts(answer: JsonObject): string[] {
     ...objectsOf(item["content"]).map((part) => part["text"]),
     item["arguments"],
   ]);
-  return [...choices, ...items].filter((text) => typeof text === "string");
+  // The last is a transcription's.
+  return [...choices, ...items, answer["text"]].filter((text) => typeof text === "string");
 }
 
 /** The texts of a choice and its message or delta. */
