@@ -1,6 +1,7 @@
 // Server-sent events to one client: headers with the first frame or when that takes long, no more in memory than the socket takes, comments while nothing is said.
 import type { ServerResponse } from "node:http";
 import type { Clock } from "../../kit/clock.ts";
+import { oneLine } from "../../kit/one-line.ts";
 import { keepAliveFrame } from "../openai/chunks.ts";
 
 export interface EventStreamOptions {
@@ -57,7 +58,7 @@ export function createEventStream(options: EventStreamOptions): EventStream {
       if (gone()) return;
       open();
       commentAfter(keepAliveMs);
-      if (!response.write(frames)) await room(options);
+      if (!response.write(oneLine(frames))) await room(options);
     },
     end: () => void response.end(),
     [Symbol.dispose]: () => timer?.[Symbol.dispose](),

@@ -1,6 +1,7 @@
 // JSON-RPC messages, one a line, over an agent's pipes. Agents write what they like: lines of noise are skipped, and a line over the limit
 // costs that line and not the connection.
 import type { Readable, Writable } from "node:stream";
+import { oneLine } from "../../kit/one-line.ts";
 
 const newline = 0x0a;
 
@@ -93,7 +94,7 @@ export function createFraming(options: FramingOptions): Framing {
   return {
     send: (message) =>
       new Promise((resolve) => {
-        stdin.write(`${JSON.stringify(message)}\n`, (error) => {
+        stdin.write(`${oneLine(JSON.stringify(message))}\n`, (error) => {
           if (!error) resolve();
         });
       }),

@@ -136,6 +136,15 @@ export function chatScenarios(start: StartServing): void {
       for (const piece of pieces) expect(piece.isWellFormed()).toBe(true);
     });
 
+    it("comes from an agent that takes line breaks of Unicode for the ends of its lines", async () => {
+      const said = "one\u2028two\u2029three";
+      const stream = await system
+        .openai()
+        .chat.completions.create({ model, stream: true, messages: ask({ do: "answer", chunks: 1, text: said }) });
+      const pieces = (await all(stream)).map((chunk) => chunk.choices[0]?.delta.content ?? "");
+      expect(pieces.join("")).toBe(said);
+    });
+
     it("is framed byte for byte as clients expect", async () => {
       const response = await system.request("/v1/chat/completions", {
         body: { model, stream: true, messages: ask({ do: "answer", chunks: 4, pause_ms: 20 }) },

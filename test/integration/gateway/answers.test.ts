@@ -108,6 +108,13 @@ describe("a streamed answer", () => {
     );
   });
 
+  it("keeps a frame on one line for readers that break lines where Unicode does", async () => {
+    gateway.engine.script = says("one\u2028two\u2029three\u0085four");
+    const bytes = await bytesOf();
+    expect(bytes).not.toMatch(/[\u2028\u2029\u0085]/);
+    expect(bytes).toContain(String.raw`{"content":"one\u2028two\u2029three\u0085four"}`);
+  });
+
   it("has reasoning and calls of tools, and skips what says nothing", async () => {
     gateway.engine.script = async function* thinks({ request }) {
       yield started();

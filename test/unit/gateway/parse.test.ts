@@ -87,7 +87,11 @@ describe("a request that is taken", () => {
         {
           role: "assistant",
           content: "hi",
-          ...{ refusal: null, annotations: null, audio: null, function_call: null, tool_calls: null },
+          refusal: null,
+          annotations: null,
+          audio: null,
+          function_call: null,
+          tool_calls: null,
         },
         { role: "assistant", content: null, tool_calls: [{ ...call, index: 0 }] },
         { role: "tool", name: "f", content: "42", tool_call_id: "call_1" },

@@ -30,6 +30,23 @@ describe("the line splitter", () => {
 });
 
 describe("framing", () => {
+  it("sends a frame as one line for every reader, whatever a text has in it", async () => {
+    const stdin = new PassThrough();
+    const framing = createFraming({
+      stdin,
+      stdout: new PassThrough(),
+      lineBytesMax: 1_000,
+      onFrame: () => {},
+      onOversize: () => {},
+    });
+    const message = { text: "a\u2028b\u2029c\u0085d\ne" };
+    await framing.send(message);
+    const sent = String(stdin.read());
+    expect(sent).not.toMatch(/[\u2028\u2029\u0085]/);
+    expect(sent.split("\n")).toHaveLength(2);
+    expect(JSON.parse(sent)).toEqual(message);
+  });
+
   it("passes objects on and counts the rest", () => {
     const stdout = new PassThrough();
     const frames: unknown[] = [];

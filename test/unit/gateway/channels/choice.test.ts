@@ -158,7 +158,7 @@ describe("a body", () => {
       stream_options: { x: 1 },
       vendor: { y: [2] },
     };
-    const sent = JSON.parse(String(upstreamBody(channelRequest("chat/completions", body), "own", 100))) as unknown;
+    const sent = JSON.parse(upstreamBody(channelRequest("chat/completions", body), "own", 100) as string) as unknown;
     expect(sent).toEqual({ ...body, model: "own", max_tokens: 100, stream_options: { x: 1, include_usage: true } });
   });
 
