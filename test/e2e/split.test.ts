@@ -1,14 +1,24 @@
 // Every service as a process of its own, on one Valkey: what `up` joins in one process works apart, and goes on when one of several is killed.
+import { randomBytes } from "node:crypto";
 import { setTimeout as sleep } from "node:timers/promises";
 import { afterAll, beforeAll, expect, test } from "vitest";
+import { readDocumentedKeys } from "../support/documented-keys.ts";
 import { account, ask, fleet, model, words } from "../support/fleet.ts";
 import { type SplitSystem, startSplitSystem, twoOfEach } from "../support/split-system.ts";
 import { until } from "../support/until.ts";
+import { startValkey } from "../support/valkey.ts";
+import { type UseWatch, watchUses } from "../support/valkey-uses.ts";
 
+const cleanUp = new AsyncDisposableStack();
+const prefix = `${randomBytes(6).toString("hex")}:`;
+let uses: UseWatch;
 let system: SplitSystem;
 
 beforeAll(async () => {
+  const { url } = cleanUp.use(await startValkey());
+  uses = cleanUp.use(await watchUses(url, prefix));
   system = await startSplitSystem({
+    state: `${url}${url.includes("?") ? "&" : "?"}prefix=${prefix}`,
     counts: twoOfEach,
     configuration: fleet({
       accounts: [account("a-1"), account("a-2")],
@@ -18,11 +28,10 @@ beforeAll(async () => {
       prices: { [model]: { input: 1, output: 10 } },
     }),
   });
+  cleanUp.use(system);
 });
 
-afterAll(async () => {
-  await system?.[Symbol.asyncDispose]();
-});
+afterAll(() => cleanUp.disposeAsync());
 
 async function answerOf(gateway: number): Promise<string | null | undefined> {
   const asked = { model, messages: ask({ do: "answer", chunks: 2 }) };
@@ -135,4 +144,24 @@ test("a gateway killed in mid-stream leaves its agent stopped, and the other one
   const user = await system.admin.user("default");
   expect(user.granted).toBe(user.available + user.held + user.spent);
   for (const each of await system.admin.accounts()) expect(each.granted).toBe(each.credits + each.held + each.spent);
+});
+
+test("keys are written and read by those services that the documentation names", async () => {
+  await system.admin.createUser("reader", 1);
+  expect(await system.admin.workers()).not.toEqual([]);
+  const documented = await readDocumentedKeys();
+  const seen = await uses.uses();
+  // What happened above touched most of them.
+  expect(seen.size).toBeGreaterThan(30);
+  for (const [name, { writers, readers }] of seen) {
+    const { writtenBy = [], readBy = [] } = documented.get(name) ?? {};
+    expect({ name, undocumentedWriters: [...writers].filter((each) => !writtenBy.includes(each)) }).toEqual({
+      name,
+      undocumentedWriters: [],
+    });
+    expect({ name, undocumentedReaders: [...readers].filter((each) => !readBy.includes(each)) }).toEqual({
+      name,
+      undocumentedReaders: [],
+    });
+  }
 });

@@ -1,10 +1,10 @@
 // What stands in the Valkey store under which key: what docs/state.md promises to operators, and that nothing stays that nobody needs.
-import { readFile } from "node:fs/promises";
 import { create } from "@bufbuild/protobuf";
 import { Redis } from "ioredis";
 import { afterAll, beforeAll, beforeEach, describe, expect, test } from "vitest";
-import { AdminRole, RateLimitsSchema } from "#gen/drawbridge/v1/access_service";
+import { AdminRole, PriceSchema, RateLimitsSchema } from "#gen/drawbridge/v1/access_service";
 import { BreakerSchema, BreakerState } from "#gen/drawbridge/v1/account";
+import { ChannelSpecSchema } from "#gen/drawbridge/v1/channel";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
@@ -18,8 +18,10 @@ import {
   settlement,
   spec,
   t0,
+  tier,
   worker,
 } from "../../conformance/state/given.ts";
+import { documentedName, readDocumentedKeys } from "../../support/documented-keys.ts";
 import { startValkeyProcess, type ValkeyProcess } from "../../support/valkey.ts";
 
 let server: ValkeyProcess;
@@ -167,12 +169,12 @@ test("what was written before keys had roles and rotated is still good", async (
   expect(await state.access.revokeAdminKey(admin?.id ?? "", t0)).toBe(false);
 });
 
-test("every key is one of those that the documentation names", async () => {
-  const documentation = await readFile(new URL("../../../docs/state.md", import.meta.url), "utf8");
+test("every key is one of those that the documentation names, of the type and with the end that it says", async () => {
+  const documented = await readDocumentedKeys();
   const limits = create(RateLimitsSchema, { concurrency: 9n });
   await givenUser(state, { id: "d", key: { id: "k-d", limits } });
   await state.access.grantQuota("d", "g", 1, t0);
-  const idempotency = { key: "key", bodyHash: "body", expiresAt: t0 + minuteMs };
+  const idempotency = { key: "key", bodyHash: "body", expiresAt: t0 + 20 * minuteMs };
   for (const requestId of ["1", "2"]) {
     const whose = { userId: "d", keyId: "k-d", requestId };
     await state.ledger.admit(
@@ -186,7 +188,9 @@ test("every key is one of those that the documentation names", async () => {
   await state.accounts.create(spec(), "api", t0);
   await state.accounts.setConditions("a", [], t0);
   await state.accounts.grant("a", "g", 1, t0);
-  await state.leases.acquire(lease());
+  // One that has marked nobody yet.
+  await using fresh = await openState(`valkey://127.0.0.1:${server.port}`, { log: silentLog });
+  await fresh.leases.acquire(lease());
   await state.outcomes.record(outcome(), minuteMs, t0);
   await state.breakers.compareAndSet(create(BreakerSchema, { accountId: "a" }));
   await state.workers.put(worker(), 15_000, t0);
@@ -194,12 +198,22 @@ test("every key is one of those that the documentation names", async () => {
   await state.events.append({ type: "E", accountId: "", workerId: "", message: "" });
   await state.demand.report("s", "m", 1, 60_000, t0);
   await state.identify("store");
+  await state.access.setTier(tier());
+  await state.access.setPrice(create(PriceSchema, { model: "m" }));
+  await state.channels.create(create(ChannelSpecSchema, { id: "c" }), "api", t0);
   const names = await client.keys("*");
   expect(names.length).toBeGreaterThan(25);
+  const missing = new Set(documented.keys());
   for (const name of names) {
-    const documented = name.replace(/\{(a|d|w|m|att|req)\}/, "{…}").replace(/(:\{(?:…|codes)\}):(?!pods$).*/, "$1:…");
-    expect(documentation, documented).toContain(`\`${documented}\``);
+    const known = documentedName(name);
+    missing.delete(known);
+    const ends = (await client.pttl(name)) > 0;
+    expect({ known, type: await client.type(name) }).toEqual({ known, type: documented.get(known)?.type });
+    if (documented.get(known)?.lives === "for ever") expect({ known, ends }).toEqual({ known, ends: false });
+    if (/^\d+ s|^as the/.test(documented.get(known)?.lives ?? ""))
+      expect({ known, ends }).toEqual({ known, ends: true });
   }
+  expect([...missing]).toEqual([]);
 });
 
 function pool(model: string) {
