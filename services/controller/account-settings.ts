@@ -10,6 +10,7 @@ import {
   EnvValueSchema,
   KubernetesSecretKeySchema,
 } from "#gen/drawbridge/v1/account";
+import { isPlainSecret, secretReference } from "./secrets.ts";
 
 const accountsMax = 10_000;
 const agentsMax = 1_000;
@@ -49,6 +50,13 @@ const envName = z
 
 const env = z
   .record(envName, envValue)
+  .superRefine((values, context) => {
+    for (const [name, value] of Object.entries(values)) {
+      if (typeof value === "object" || !isPlainSecret(name, String(value))) continue;
+      const message = `expected a reference, since a secret is never stored: ${secretReference}`;
+      context.addIssue({ code: "custom", path: [name], message });
+    }
+  })
   .refine((values) => Object.keys(values).length <= pairsMax, `expected at most ${pairsMax} variables`);
 
 const modelName = z.string().min(1).max(256);

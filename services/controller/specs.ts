@@ -8,9 +8,13 @@ import {
   CreditBalanceSchema,
 } from "#gen/drawbridge/v1/account";
 import { DrawbridgeError } from "../kit/errors.ts";
+import { isPlainSecret, secretReference } from "./secrets.ts";
 
-/** INVALID_ARGUMENT, with the known names, for an account whose agent nobody knows; and for bounds that contradict each other. */
-export function checkSpec({ id, agent, workers }: AccountSpec, profiles: readonly string[]): void {
+/**
+ * INVALID_ARGUMENT, with the known names, for an account whose agent nobody knows; for bounds that contradict each other; and for a secret that is
+ * written out.
+ */
+export function checkSpec({ id, agent, workers, env }: AccountSpec, profiles: readonly string[]): void {
   if (!profiles.includes(agent)) {
     const known = [...new Set(profiles)].sort().join(", ");
     throw new DrawbridgeError(
@@ -23,6 +27,11 @@ export function checkSpec({ id, agent, workers }: AccountSpec, profiles: readonl
       "INVALID_ARGUMENT",
       `Account ${id}: workers.min is ${workers.min} and workers.max is ${workers.max}. Let min be at most max.`,
     );
+  }
+  for (const [name, { source }] of Object.entries(env)) {
+    if (source.case !== "value" || !isPlainSecret(name, source.value)) continue;
+    const message = `Account ${id}: env.${name} is a secret, and those are never stored. Refer to it: ${secretReference}.`;
+    throw new DrawbridgeError("INVALID_ARGUMENT", message);
   }
 }
 

@@ -56,7 +56,7 @@ export function describeRealAgent(agent: RealAgent): void {
     const env = await agent.environment(folder, provider);
     const path = [join(folder, "node_modules/.bin"), process.env["PATH"]].join(delimiter);
     system = await startSystem({
-      environment: { PATH: path },
+      environment: { PATH: path, ...env },
       configuration: {
         accounts: [
           {
@@ -67,7 +67,7 @@ export function describeRealAgent(agent: RealAgent): void {
             cost_per_request: 1,
             slots: 2,
             queue: 4,
-            env,
+            env: Object.fromEntries(Object.keys(env).map((name) => [name, { from_env: name }])),
           },
         ],
         prices: { [model]: { input: 3, output: 15 } },

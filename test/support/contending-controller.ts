@@ -8,13 +8,13 @@ import { AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import type { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { createControllerApp } from "../../services/controller/app.ts";
 import { controllerSettings } from "../../services/controller/config.ts";
-import type { WorkerDriver } from "../../services/controller/drivers/driver.ts";
 import { systemClock } from "../../services/kit/clock.ts";
 import { DrawbridgeError } from "../../services/kit/errors.ts";
 import { silentLog } from "../../services/kit/log.ts";
 import { systemRandom } from "../../services/kit/random.ts";
 import { parseSettings } from "../../services/kit/settings.ts";
 import { openState } from "../../services/state/open.ts";
+import { silentDriver } from "./silent-driver.ts";
 
 export interface RecordedAction {
   readonly epoch: number;
@@ -25,19 +25,12 @@ export interface RecordedAction {
 const [, , stateUrl = "", file = "", leaseMs = "3000", retryMs = "100"] = process.argv;
 
 /** Every worker is lost as soon as it is asked for, so there is always something to do. */
-const driver: WorkerDriver = {
-  async claim() {},
+const driver = silentDriver({
   async create(_, epoch) {
     const action: RecordedAction = { epoch, time: Date.now(), pid: process.pid };
     appendFileSync(file, `${JSON.stringify(action)}\n`);
   },
-  async destroy() {},
-  async list() {
-    return [];
-  },
-  onExit: () => ({ [Symbol.dispose]() {} }),
-  async [Symbol.asyncDispose]() {},
-};
+});
 
 async function* watchWorkers(_: object, { signal }: { readonly signal: AbortSignal }) {
   yield { element: { case: "snapshot", value: { workers: [] } } };

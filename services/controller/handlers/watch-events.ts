@@ -15,7 +15,12 @@ export function watchHandlers({ state, clock }: HandlerDependencies): Pick<Fleet
       let after = Number(afterRevision);
       if (after === 0) after = (await state.events.list(Number.MAX_SAFE_INTEGER, 1)).revision;
       for (;;) {
-        const { events } = await state.events.list(after, pageSize);
+        const { events, revision } = await state.events.list(after, pageSize);
+        if (revision < after) {
+          // The store was emptied, and its log begins anew.
+          after = 0;
+          continue;
+        }
         for (const event of events) {
           after = Number(event.revision);
           yield { event };

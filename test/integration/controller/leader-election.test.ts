@@ -43,9 +43,14 @@ test.each([2, 3, 5])("%i controllers: killed, stopped beyond its lease and resum
   expectOneAtATime(await actions());
 });
 
-test("three controllers while Valkey fails over", async () => {
+test.each([2, 3, 5])("%i controllers while Valkey fails over", async (count) => {
   await using valkey = await startValkeySentinels();
-  await using contest = await startLeaderContest({ stateUrl: valkey.url, controllers: 3, leaseMs, retryMs: oftenMs });
+  await using contest = await startLeaderContest({
+    stateUrl: valkey.url,
+    controllers: count,
+    leaseMs,
+    retryMs: oftenMs,
+  });
   const { leaderAfter, actions } = contest;
   const first = await leaderAfter(0);
   await valkey.master.kill();

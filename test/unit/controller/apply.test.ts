@@ -3,7 +3,6 @@ import { describe, expect, it } from "vitest";
 import { AccountSchema } from "#gen/drawbridge/v1/account";
 import { ActionType } from "#gen/drawbridge/v1/fleet_service";
 import { createApply } from "../../../services/controller/apply.ts";
-import type { WorkerDriver } from "../../../services/controller/drivers/driver.ts";
 import type { EventType } from "../../../services/controller/events.ts";
 import { createFleetMemory } from "../../../services/controller/fleet-memory.ts";
 import { createHealthChecks } from "../../../services/controller/health.ts";
@@ -13,6 +12,7 @@ import { createWorkerView } from "../../../services/controller/worker-view.ts";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { seededRandom } from "../../support/seeded-random.ts";
+import { silentDriver } from "../../support/silent-driver.ts";
 import { VirtualClock } from "../../support/virtual-clock.ts";
 
 function given({ destroyFails = false, deregisterFails = false }) {
@@ -35,8 +35,7 @@ function given({ destroyFails = false, deregisterFails = false }) {
       return {};
     },
   } as never;
-  const driver: WorkerDriver = {
-    async claim() {},
+  const driver = silentDriver({
     async create({ workerId }) {
       calls.push(`create ${workerId}`);
     },
@@ -44,10 +43,7 @@ function given({ destroyFails = false, deregisterFails = false }) {
       calls.push(`destroy ${workerId}`);
       if (destroyFails) throw new DrawbridgeError("INTERNAL", "The engine has trouble.");
     },
-    list: async () => [],
-    onExit: () => ({ [Symbol.dispose]() {} }),
-    async [Symbol.asyncDispose]() {},
-  };
+  });
   const view = createWorkerView({ registry, clock, random, log: silentLog });
   const apply = createApply({
     driver,

@@ -71,6 +71,19 @@ describe("accounts of the configuration", () => {
     });
   });
 
+  it("take the values of secrets by reference only, and say how", () => {
+    const names = ["API_KEY", "X_APIKEY", "AWS_SECRET_ACCESS_KEY", "CLIENT_SECRET", "Hf_Token", "DB_PASSWORD"];
+    for (const name of names) {
+      expect(() => parse(account({ env: { [name]: "x" } })), name).toThrow(
+        "{ from_env: VARIABLE }, { from_file: PATH }",
+      );
+      expect(() => parse(account({ env: { [name]: { from_env: "X" } } })), name).not.toThrow();
+      expect(() => parse(account({ env: { [name]: "" } })), name).not.toThrow();
+    }
+    const others = ["MODE", "MAX_OUTPUT_TOKENS", "TOKENIZERS_PARALLELISM", "KEYBOARD", "SECRETARY", "CREDENTIALS_FILE"];
+    for (const name of others) expect(() => parse(account({ env: { [name]: "x" } })), name).not.toThrow();
+  });
+
   it("let the maximum of workers follow the minimum", () => {
     const workersOf = (workers: object) => accountSpecs(parse(account({ workers })).accounts)[0]?.workers;
     expect(workersOf({ min: 3 })).toMatchObject({ min: 3, max: 3 });
@@ -97,6 +110,8 @@ describe("accounts of the configuration", () => {
     ["accounts[0].env.1KEY", account({ env: { "1KEY": "x" } })],
     ["accounts[0].env.KEY", account({ env: { KEY: { from_env: "A", from_file: "B" } } })],
     ["accounts[0].env.KEY", account({ env: { KEY: null } })],
+    ["accounts[0].env.KIRO_API_KEY", account({ env: { KIRO_API_KEY: "ksk_1" } })],
+    ["agents.mine.env.HF_TOKEN", { agents: { mine: { command: ["node"], env: { HF_TOKEN: "hf_1" } } } }],
     ["accounts[0]", account({ credit: 5 })],
     ["accounts[1].id", { accounts: [...account().accounts, ...account().accounts] }],
     ["agents.mine.command", { agents: { mine: { command: [] } } }],
