@@ -276,6 +276,47 @@ test("a revoked key is refused by every gateway within a second", async () => {
   for (const gateway of system.gateways) expect(await statusAt(gateway)).toBe(401);
 });
 
+test("a channel that one gateway is told of answers on every gateway at once, and is gone from all as soon as it is switched off", async () => {
+  await access.createUser({ id: "told", quotaMicros: 1_000_000n });
+  const key = await newKey("told");
+  const served = "up/told";
+  const statuses = async () => {
+    const body = { model: served, messages: ask({ do: "answer" }) };
+    const all = await Promise.all(system.gateways.map((gateway) => answerOf({ gateway, key, body })));
+    return all.map(({ status }) => status);
+  };
+  const settled = (expected: (status: number) => boolean) =>
+    until("every gateway knows", async () => (await statuses()).every(expected), { timeoutMs: 2_000 });
+  expect(await statuses()).toEqual([404, 404]);
+  const spec = { id: "told", kind: "openai", baseUrl: upstream.baseUrl, models: { [served]: "own-name" } };
+  await access.createChannel({ spec });
+  // The upstream fails at random: anything but an unknown model is its answer.
+  await settled((status) => status !== 404);
+  await access.deleteChannel({ id: "told" });
+  await settled((status) => status === 404);
+});
+
+test("places that a killed gateway held are free again", async () => {
+  await access.createUser({ id: "killed", tier: "narrow", quotaMicros: 10_000_000n });
+  const key = await newKey("killed");
+  const [first = "", second = ""] = system.gateways;
+  const hanging = { model, messages: ask({ do: "hang" }), max_tokens: 100 };
+  // Whoever looks whether all places are taken takes one for a moment itself.
+  const hold = async () => {
+    while ((await answerOf({ gateway: second, key, body: hanging })).status === 429) await sleep(10);
+  };
+  const held = Array.from({ length: 5 }, hold);
+  const answered = async () =>
+    (await answerOf({ gateway: first, key, body: { ...hanging, messages: ask({ do: "answer" }) } })).status;
+  await until("every place is taken", async () => (await answered()) === 429);
+  await system.kill("gateway-2");
+  await until("a place is free", async () => (await answered()) === 200, { timeoutMs: 30_000 });
+  await Promise.all(held);
+  await settledEntries(["killed"]);
+  system.start("gateway-2");
+  await system.ready(1);
+});
+
 test(`${requestCount} randomized requests, with a gateway killed among them, leave books that add up (seed ${seed})`, async () => {
   const tiers = ["default", "default", "slow", "thirsty", "narrow", "low"];
   const users = tiers.map((tier, index) => ({ id: `user ${index} {${tier}}`, tier }));

@@ -49,8 +49,21 @@ async function whyNobody(
   { model, route }: ChannelRequest,
 ): Promise<DrawbridgeError> {
   const known = directory.models().has(model) || (await models.find(model)) !== undefined;
-  if (!known) return modelNotFound(model);
-  return new ParameterError(`The model '${model}' is not served on /v1/${route} now.`, "model", "unsupported_model");
+  return known ? notServed(model, `/v1/${route}`) : modelNotFound(model);
+}
+
+/** On a path that only the fleet answers: a model of an upstream is told from one that does not exist. */
+export async function refuseUpstreamModel(
+  { directory, models }: Pick<ProxyOptions, "directory" | "models">,
+  body: unknown,
+  path: string,
+): Promise<void> {
+  const model = modelOf(body);
+  if (directory.models().has(model) && !(await models.find(model))) throw notServed(model, path);
+}
+
+function notServed(model: string, path: string): ParameterError {
+  return new ParameterError(`The model '${model}' is not served on ${path} now.`, "model", "unsupported_model");
 }
 
 async function overChannels(

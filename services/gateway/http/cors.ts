@@ -6,7 +6,10 @@ const maxAgeSeconds = 600;
 
 const exposedHeaders = [
   "x-request-id",
+  "request-id",
   "openai-processing-ms",
+  "idempotent-replayed",
+  "x-drawbridge-ignored-parameters",
   "retry-after",
   "retry-after-ms",
   "x-should-retry",

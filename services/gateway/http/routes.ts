@@ -6,7 +6,7 @@ import type { Authenticator, Caller } from "../access/authenticate.ts";
 import { anthropicAnswer } from "../anthropic/errors.ts";
 import { countTokens, messagesEndpoint } from "../anthropic/messages.ts";
 import { listModelPage, retrieveModelInfo } from "../anthropic/models-route.ts";
-import { handleWithChannels, type ProxyOptions } from "../channels/proxy.ts";
+import { handleWithChannels, type ProxyOptions, refuseUpstreamModel } from "../channels/proxy.ts";
 import { takeForms } from "../channels/form.ts";
 import { channelRoutes, formRoutes } from "../channels/spec.ts";
 import type { State } from "../../state/state.ts";
@@ -92,7 +92,12 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
   /** What the fleet answers, and upstream channels too where they serve the path. */
   const answers = (path: string, endpoint: Endpoint) => {
     const route = channelRoutes.find((each) => path === `/v1/${each}`);
-    if (!route) return post(path, (request, reply) => handle(endpoint, options, request, reply));
+    if (!route) {
+      return post(path, async (request, reply) => {
+        await refuseUpstreamModel(options, request.body, path);
+        return await handle(endpoint, options, request, reply);
+      });
+    }
     return post(path, (request, reply) => {
       const fleet = (admissions: Admissions) => handle(endpoint, { ...options, admissions }, request, reply);
       return handleWithChannels(options, { route, request, reply, fleet });
@@ -103,7 +108,7 @@ function addApi(app: FastifyInstance, options: RouteOptions): void {
   answers("/v1/responses", createResponsesEndpoint(options.responses));
   addResponseRoutes(app, guarded, options.responses);
   answers("/v1/messages", messagesEndpoint);
-  app.post("/v1/messages/count_tokens", guarded, (request) => countTokens(options, request));
+  app.post("/v1/messages/count_tokens", guarded, (request) => countTokens({ models, config }, request));
   for (const route of channelRoutes) {
     const path = `/v1/${route}`;
     if (app.hasRoute({ method: "POST", url: path })) continue;
@@ -204,12 +209,21 @@ function unknownUrl({ method, url }: FastifyRequest, methodsOf: (path: string) =
   const [path = ""] = url.split("?");
   const allowed = methodsOf(path);
   if (allowed.length === 0) {
-    const message = `Unknown request URL: ${method} ${path}. Please check the URL for typos.`;
+    const meant = meantBy(path).find((each) => methodsOf(each).includes(method));
+    const hint =
+      meant === undefined ? "Please check the URL for typos." : `Did you mean ${meant}? Check your base URL.`;
+    const message = `Unknown request URL: ${method} ${path}. ${hint}`;
     return { status: 404, headers: {}, body: errorBody(message, "invalid_request_error", null, "unknown_url") };
   }
   const message = `Invalid method for URL: ${method} ${path}. Use ${allowed.join(" or ")}.`;
   const body = errorBody(message, "invalid_request_error", null, "method_not_supported");
   return { status: 405, headers: { allow: allowed.join(", ") }, body };
+}
+
+/** What stands in a base URL once too often or not at all is the usual mistake. */
+function meantBy(path: string): string[] {
+  const plain = `/${path.split("/").filter(Boolean).join("/")}`;
+  return [plain, `/v1${plain}`, plain.replace(/^\/v1(?=\/v1\/)/, "")];
 }
 
 function answerOf(error: FastifyError, request: FastifyRequest, config: GatewaySettings): ErrorAnswer {

@@ -154,6 +154,14 @@ test("the models of channels are listed, and an unknown one or a route that nobo
   const refused = await it.gateway.request("/v1/embeddings", { body: { model: upstreamModel, input: "x" } });
   expect(refused.status).toBe(400);
   expect(await refused.json()).toMatchObject({ error: { param: "model", code: "unsupported_model" } });
+  const message = { model: upstreamModel, max_tokens: 5, messages };
+  const foreign = await it.gateway.request("/v1/messages", { body: message });
+  expect(foreign.status).toBe(400);
+  expect(await foreign.json()).toMatchObject({
+    error: { message: expect.stringContaining("not served on /v1/messages") },
+  });
+  const counted = await it.gateway.request("/v1/messages/count_tokens", { body: { model: upstreamModel, messages } });
+  expect(await counted.json()).toEqual({ input_tokens: 5 });
   const unknown = await it.gateway.request("/v1/embeddings", { body: { model: "nobody", input: "x" } });
   expect(unknown.status).toBe(404);
   expect(await unknown.json()).toMatchObject({ error: { code: "model_not_found" } });

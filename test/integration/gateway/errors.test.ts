@@ -182,6 +182,21 @@ describe("403, 404, 405, 413, 415", () => {
     expect(error.message).not.toContain("sk-secret");
   });
 
+  it.each([
+    ["/chat/completions", "/v1/chat/completions"],
+    ["/v1/v1/chat/completions", "/v1/chat/completions"],
+    ["/v1/completions/", "/v1/completions"],
+    ["//v1//responses", "/v1/responses"],
+  ])("an unknown URL that is nearly one: %s", async (url, meant) => {
+    const response = await gateway.request(url, { body: {} });
+    const { error } = await expectApiError(response, {
+      status: 404,
+      type: "invalid_request_error",
+      code: "unknown_url",
+    });
+    expect(error.message).toContain(`Did you mean ${meant}?`);
+  });
+
   it("an unknown URL below one that is known", async () => {
     for (const url of ["/v1/responses/resp_1/unheard-of", "/v1/responses/a/b/cancel"]) {
       const response = await gateway.request(url);
