@@ -91,6 +91,8 @@ export async function startController(options: ControllerProcessOptions): Promis
   const resources = starting.move();
   return {
     async stop(graceMs) {
+      // The lead first, so that another controller has it while calls here finish.
+      await app[Symbol.asyncDispose]();
       await server.close(graceMs);
       await resources.disposeAsync();
     },
