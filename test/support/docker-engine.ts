@@ -37,6 +37,8 @@ export interface DockerEngineOptions {
   readonly image?: string;
   /** Environment of every container beyond its own, such as PATH. */
   readonly environment?: Readonly<Record<string, string>>;
+  /** Where every container works. Default: where this process does. */
+  readonly directory?: string;
 }
 
 interface CreateBody {
@@ -122,6 +124,7 @@ export async function startDockerEngine(options: DockerEngineOptions): Promise<D
       stdio: ["ignore", "ignore", "ignore"],
       detached: true,
       env: { ...options.environment, ...environment },
+      ...(options.directory === undefined ? {} : { cwd: options.directory }),
     });
     container.process = child;
     container.state = "running";
