@@ -34,7 +34,7 @@ const oneText = "expected one text, or a list of one text; send a request for ea
 
 const completionRequest = z.strictObject({
   model: modelName,
-  prompt: z.union([text.min(1), z.tuple([text.min(1)])], oneText),
+  prompt: z.union([text.min(1), z.array(text.min(1)).length(1, oneText)], oneText),
   max_tokens: tokenLimit,
   stop: stopSequences,
   ...streaming,
@@ -47,7 +47,7 @@ export const completionsEndpoint: Endpoint = {
     const request = parseBody(completionRequest, body, unsupported);
     checkStreaming(request);
     const { model, prompt, stop } = request;
-    const parts = [textPart(typeof prompt === "string" ? prompt : prompt[0])];
+    const parts = [textPart(typeof prompt === "string" ? prompt : prompt.join(""))];
     return {
       prompt: promptFrom({
         model,

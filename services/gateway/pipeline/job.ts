@@ -16,6 +16,7 @@ import { commonHeaders } from "../http/headers.ts";
 import { engineFailure } from "../openai/errors.ts";
 import type { AnswerCache, Idempotency } from "../openai/idempotency.ts";
 import type { Models } from "../openai/models.ts";
+import { ParameterError } from "../openai/parse.ts";
 import type { Asked } from "./endpoint.ts";
 
 export interface PipelineOptions {
@@ -50,23 +51,35 @@ export interface AdmittedJob extends Job {
  */
 export async function settled<T extends { readonly finished: Finished }>(
   { fleet }: PipelineOptions,
-  { asked: { prompt }, caller: { userId }, exchange, timeoutMs, admission, client }: AdmittedJob,
+  { asked, caller: { userId }, exchange, timeoutMs, admission, client }: AdmittedJob,
   take: (batches: AsyncIterable<PromptResponse>) => Promise<T>,
 ): Promise<T> {
   const { requestId } = exchange;
   const { priority } = admission;
+  const { prompt } = asked;
   try {
     const taken = await take(fleet.run({ requestId, prompt, userId, priority, timeoutMs, signal: client.signal }));
     exchange.outcome = taken.finished.outcome;
     return taken;
   } catch (error) {
     exchange.outcome = outcomeOf(error);
-    throw engineFailure(error);
+    throw withField(engineFailure(error), asked);
   } finally {
     if (exchange.outcome || exchange.firstContentAt === undefined) {
       exchange.entry = await admission.settle(exchange.outcome);
     } else admission.abandon();
   }
+}
+
+/** What an agent cannot take is told with the name of the client's field. */
+function withField(failure: DrawbridgeError, { prompt, inputField }: Asked): DrawbridgeError {
+  const { reason, message } = failure;
+  if (reason === "CONTEXT_LENGTH_EXCEEDED") return new ParameterError(message, inputField, "context_length_exceeded");
+  if (reason !== "UNSUPPORTED_CONTENT") return failure;
+  const images = prompt.messages.some(({ parts }) => parts.some(({ part }) => part.case === "image"));
+  // With both, nobody but the agent's worker knows which one it was.
+  const field = images ? (prompt.tools.length > 0 ? undefined : inputField) : "tools";
+  return new ParameterError(message, field, "unsupported_content");
 }
 
 export function headersOf({ exchange, asked: { ignored } }: Job, clock: Clock): Record<string, string> {

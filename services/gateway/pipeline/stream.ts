@@ -32,7 +32,8 @@ export async function answerStream(options: PipelineOptions, job: AdmittedJob): 
     if (!events.opened) throw error;
     const failure = engineFailure(error);
     log.warn({ err: failure, request_id: exchange.requestId }, "a stream failed after content");
-    await events.write(form.fail(errorAnswer(failure, { retryAfterMs: config.retry_after })));
+    const { param, code } = failure instanceof ParameterError ? failure : { param: undefined, code: undefined };
+    await events.write(form.fail(errorAnswer(failure, { param, code, retryAfterMs: config.retry_after })));
   }
   reply.hijack();
   events.end();

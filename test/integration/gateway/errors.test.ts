@@ -107,7 +107,18 @@ describe("400", () => {
     const long = await post({ messages: [{ role: "user", content: "word ".repeat(3_000) }] });
     await expectApiError(long, { ...invalid, code: "context_length_exceeded", param: "messages" });
     gateway.engine.script = throws("CONTEXT_LENGTH_EXCEEDED");
-    await expectApiError(await post(), { ...invalid, code: "context_length_exceeded" });
+    await expectApiError(await post(), { ...invalid, code: "context_length_exceeded", param: "messages" });
+  });
+
+  it("what the agent cannot take, by the name of its field", async () => {
+    gateway.engine.script = throws("UNSUPPORTED_CONTENT");
+    const refused = { ...invalid, code: "unsupported_content" } as const;
+    const tools = [{ type: "function", function: { name: "f" } }];
+    const image_url = { url: "data:image/png;base64,AA==" };
+    const messages = [{ role: "user", content: [{ type: "image_url", image_url }] }];
+    await expectApiError(await post({ tools }), { ...refused, param: "tools" });
+    await expectApiError(await post({ messages }), { ...refused, param: "messages" });
+    await expectApiError(await post({ messages, tools }), refused);
   });
 
   it("an Idempotency-Key without end", async () => {

@@ -11,7 +11,7 @@ import { connect as connectTls } from "node:tls";
 import { toJsonString } from "@bufbuild/protobuf";
 import { afterEach, beforeEach, describe, expect, test } from "vitest";
 import { PromptSchema } from "#gen/drawbridge/v1/prompt";
-import { DrawbridgeError } from "../../../services/kit/errors.ts";
+import { DrawbridgeError, type Reason } from "../../../services/kit/errors.ts";
 import { silentLog } from "../../../services/kit/log.ts";
 import { startRpcServer } from "../../../services/kit/rpc/server.ts";
 import { openTier } from "../../support/fleet.ts";
@@ -175,10 +175,10 @@ describe("a stream that starts slowly", () => {
 
   test("that fails before the wait is over fails by its status, and after it by an event", async () => {
     const gateway = await start({ first_content_wait: "150ms" });
-    const fail = (afterMs: number): void => {
+    const fail = (afterMs: number, reason: Reason = "AGENT_ERROR"): void => {
       gateway.engine.script = async function* (call) {
         await sleep(afterMs);
-        if (afterMs >= 0) throw failure(call.request, "AGENT_ERROR");
+        if (afterMs >= 0) throw failure(call.request, reason);
         yield text("");
       };
     };
@@ -189,6 +189,9 @@ describe("a stream that starts slowly", () => {
     const late = await gateway.request("/v1/chat/completions", { body: JSON.parse(chatBody("x", true)) });
     expect(late.status).toBe(200);
     expect(await late.text()).toMatch(/data: {"error":/);
+    fail(400, "CONTEXT_LENGTH_EXCEEDED");
+    const named = await gateway.request("/v1/chat/completions", { body: JSON.parse(chatBody("x", true)) });
+    expect(await named.text()).toContain('"param":"messages","code":"context_length_exceeded"}}');
   });
 });
 
