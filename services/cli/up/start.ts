@@ -8,7 +8,7 @@ import { WorkerService } from "#gen/drawbridge/v1/worker_service";
 import type { Configuration } from "../../configuration.ts";
 import { createControllerApp } from "../../controller/app.ts";
 import { openDriver } from "../../controller/drivers/open.ts";
-import { type BootstrapResult, ensureAccess } from "../../gateway/access/bootstrap.ts";
+import type { BootstrapResult } from "../../gateway/access/bootstrap.ts";
 import { createGatewayApp } from "../../gateway/app.ts";
 import { publicServerOptions } from "../../gateway/config.ts";
 import { type Clock, systemClock } from "../../kit/clock.ts";
@@ -23,9 +23,9 @@ import { createRegistryApp } from "../../registry/app.ts";
 import { createSchedulerApp } from "../../scheduler/app.ts";
 import { openState } from "../../state/open.ts";
 import type { State } from "../../state/state.ts";
-import { createStoreSetup, type StoreSetup } from "../../state/store-setup.ts";
 import { builtInAgents } from "../../worker/profiles/index.ts";
 import { startGatewayGroup } from "../serve/gateway-group.ts";
+import { createFirstKeys } from "./first-keys.ts";
 
 export interface UpOptions {
   readonly configuration: Configuration;
@@ -213,38 +213,14 @@ async function forgetWorkers({ workers: directory }: State): Promise<void> {
   for (const { id, incarnation } of workers) await directory.remove(id, incarnation, now);
 }
 
-interface Keys {
-  readonly setup: StoreSetup;
-  /** Those that are known by now. */
-  known(): BootstrapResult;
-}
-
-/** The first user and keys, also of a store that is emptied: then the same ones again, as far as they are known. */
-function keepKeys(state: State, { configuration, log, onNewKeys }: UpOptions): Keys {
-  const { secrets } = configuration;
-  let known: BootstrapResult | undefined;
-  const setup = createStoreSetup({
-    state,
-    async setUp() {
-      const { apiKey = secrets.apiKey, adminKey = secrets.adminKey } = known ?? {};
-      const access = await ensureAccess({ state, settings: { ...secrets, apiKey, adminKey }, now: systemClock.now() });
-      const isNew = known !== undefined && (access.apiKey !== known.apiKey || access.adminKey !== known.adminKey);
-      known = access;
-      if (isNew) await onNewKeys(access);
-    },
-    clock: systemClock,
-    log,
-  });
-  return { setup, known: () => known ?? { apiKey: undefined, adminKey: undefined } };
-}
-
 export async function startUp(options: UpOptions): Promise<RunningSystem> {
   const { configuration, log } = options;
   await using starting = new AsyncDisposableStack();
   const state = starting.use(await openState(configuration.state, { log, service: "up" }));
   if (configuration.state.startsWith("sqlite:")) await forgetWorkers(state);
-  const keys = keepKeys(state, options);
-  await starting.use(keys.setup).start();
+  const { secrets } = configuration;
+  const keys = starting.use(createFirstKeys({ state, secrets, log, clock: systemClock, onNewKeys: options.onNewKeys }));
+  await keys.start();
 
   let internalAddress = "";
   const stored = await state.accounts.list();
