@@ -1,6 +1,7 @@
 // What cannot be read as HTTP, and who takes too long to say it: answered in the API's own form of errors.
 import { type IncomingMessage, type Server, type ServerResponse, STATUS_CODES } from "node:http";
 import type { Duplex } from "node:stream";
+import { newId } from "../../kit/random.ts";
 import { errorBody } from "../openai/errors.ts";
 
 interface Answer {
@@ -33,7 +34,9 @@ export function answerBadRequests(server: Server): void {
     const all = open.get(socket) ?? new Set();
     const running = { request, response };
     open.set(socket, all.add(running));
-    response.once("close", () => all.delete(running));
+    const forget = () => void all.delete(running);
+    // An answer may come before the end of its request's body, whose rest is no request of its own.
+    response.once("close", () => (request.complete ? forget() : request.once("close", forget)));
   });
   server.removeAllListeners("clientError");
   server.on("clientError", (error: NodeJS.ErrnoException, socket: Duplex) => {
@@ -47,7 +50,8 @@ export function answerBadRequests(server: Server): void {
     const itself = last && !last.request.complete && !last.response.headersSent;
     const before = itself ? running.at(-2) : last;
     // An answer is on its way to an earlier request: ours must not come before its end, nor into it.
-    if (before) before.response.once("close", () => socket.destroy());
+    if (before?.response.writableFinished) socket.destroy();
+    else if (before) before.response.once("close", () => socket.destroy());
     else socket.end(answerText(answerTo(error.code)));
   });
 }
@@ -58,6 +62,8 @@ function answerText({ status, message, code }: Answer): string {
     `HTTP/1.1 ${status} ${STATUS_CODES[status]}`,
     "content-type: application/json; charset=utf-8",
     `content-length: ${Buffer.byteLength(body)}`,
+    `x-request-id: ${newId("req")}`,
+    "openai-processing-ms: 0",
     "connection: close",
   ];
   return `${head.join("\r\n")}\r\n\r\n${body}`;

@@ -147,7 +147,16 @@ describe("HTTP/1.1", () => {
     for (const { received } of [inHeaders, inBody]) {
       expect(statuses(received())).toEqual(["408"]);
       expect(received()).toContain('"code":"request_timeout"');
+      expect(received()).toMatch(/\r\nx-request-id: req_\w+\r\n/);
     }
+  });
+
+  test("who goes on too slowly with what was refused is disconnected without another answer", async () => {
+    const gateway = await start({ body_limit: "1KiB", headers_timeout: "200ms", receive_timeout: "300ms" });
+    const { socket, received } = await dial(gateway);
+    socket.write(chatText("x".repeat(4_000)).slice(0, -5));
+    await once(socket, "close");
+    expect(statuses(received())).toEqual(["413"]);
   });
 });
 
