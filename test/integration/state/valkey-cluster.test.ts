@@ -7,7 +7,8 @@ import type { State } from "../../../services/state/state.ts";
 import { slotOf } from "../../../services/state/valkey/slots.ts";
 import { admission, givenUser, hostileIds, quotaBooks, t0, worker } from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
-import { startValkeyCluster } from "../../support/valkey.ts";
+import { replicated, startValkeyCluster } from "../../support/valkey.ts";
+import { startReplica } from "../../support/valkey-replica.ts";
 import { connectionNames } from "../../support/valkey-connections.ts";
 
 const open = (url: string) => openState(url, { log: silentLog });
@@ -89,6 +90,25 @@ test("a node that hangs and stops the whole Cluster is waited for no longer than
     cluster.masters[1]?.resume();
   }
   await expectAllAdmitted(state, ask);
+});
+
+test("a replica takes the place of a master that hangs, and is found", async () => {
+  await using cluster = await startValkeyCluster();
+  const [, hanging] = cluster.masters;
+  if (!hanging) throw new Error("There is no second master.");
+  await using _replica = await startReplica(cluster, hanging);
+  await using state = await open(cluster.url);
+  const { ask, unanswered } = await givenUsers(state);
+  // What the replica has not heard of would be gone.
+  await replicated(hanging.port);
+  hanging.pause();
+  try {
+    expect((await unanswered()).length).toBeGreaterThan(0);
+    await expectAllAdmitted(state, ask);
+  } finally {
+    hanging.resume();
+  }
+  await until("everybody is answered still", async () => (await unanswered()).length === 0);
 });
 
 test("each node has one connection of a process for commands, and the Cluster has one for hints, whatever happens", async () => {
