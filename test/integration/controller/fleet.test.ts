@@ -59,6 +59,20 @@ describe("controller", () => {
     expect(last?.pools[0]?.generation).toBe(3n);
   });
 
+  it("rolls without a worker too many where one may be missing", async () => {
+    const { fleet, driver } = await startFleet({ surge: 0, unavailable: 1 });
+    await fleet.createAccount({ spec: account("a", { workers: { min: 2, max: 2 } }) });
+    const before = new Set((await workersReady(fleet, "a", 2)).map(({ incarnation }) => incarnation));
+    await fleet.updateAccount({ spec: account("a", { slots: 5, workers: { min: 2, max: 2 } }) });
+    let most = 0;
+    await until("both workers are others", async () => {
+      most = Math.max(most, (await driver.list()).length);
+      const { workers } = await fleet.getStatus({});
+      return workers.length === 2 && workers.every(({ incarnation }) => !before.has(incarnation));
+    });
+    expect(most).toBe(2);
+  });
+
   it("starts nothing anew for a change that concerns no worker", async () => {
     const { fleet } = await startFleet();
     await fleet.createAccount({ spec: account("a") });
