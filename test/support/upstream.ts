@@ -151,7 +151,7 @@ export function answers(options: AnswerOptions): Behaviour {
       call.response.writeHead(200, { ...ownHeaders, "content-type": "audio/mpeg" });
       return void call.response.end(Buffer.from([0xff, 0xfb, 0x00, 0x80]));
     }
-    if (path.endsWith("/audio/transcriptions")) return transcription(call, options);
+    if (path.endsWith("/audio/transcriptions")) return await transcription(call, options);
     if (path.endsWith("/responses")) return await answerResponse(call, options);
     if (body["stream"] === true) return await streamChunks(call, options);
     json(call.response, 200, completion(call.request, options));
@@ -196,15 +196,22 @@ function embeddings({ model, input }: ReceivedRequest["body"], options: AnswerOp
   return { object: "list", data, model, usage: usageOf(options) && { prompt_tokens: 5, total_tokens: 5 } };
 }
 
-function transcription({ request, response }: UpstreamCall, options: AnswerOptions): void {
-  const text = (options.words ?? defaultWords).join("");
+async function transcription(call: UpstreamCall, options: AnswerOptions): Promise<void> {
+  const { request, response } = call;
+  const words = options.words ?? defaultWords;
+  const text = words.join("");
+  const { prompt_tokens: input_tokens, completion_tokens: output_tokens } = usageOf(options) ?? {};
+  const tokens = { type: "tokens", input_tokens, output_tokens };
+  const usage = input_tokens === undefined ? { type: "duration", seconds: 3 } : tokens;
+  if (request.body["stream"] === "true") {
+    const deltas = words.map((delta) => frame({ type: "transcript.text.delta", delta }));
+    await stream(call, [...deltas, frame({ type: "transcript.text.done", text, usage })], options);
+    return void response.end();
+  }
   if (request.body["response_format"] === "text") {
     response.writeHead(200, { ...ownHeaders, "content-type": "text/plain; charset=utf-8" });
     return void response.end(`${text}\n`);
   }
-  const { prompt_tokens: input_tokens, completion_tokens: output_tokens } = usageOf(options) ?? {};
-  const usage =
-    input_tokens === undefined ? { type: "duration", seconds: 3 } : { type: "tokens", input_tokens, output_tokens };
   json(response, 200, { text, usage });
 }
 

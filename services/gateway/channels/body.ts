@@ -1,6 +1,6 @@
 // The body of a request for an upstream channel: checked as little as routing and money need, everything else passed on as it came.
 import type { FormData } from "undici";
-import type { ChannelRoute } from "./spec.ts";
+import { type ChannelRoute, modelStreams } from "./spec.ts";
 import { ParameterError } from "../openai/parse.ts";
 import { FormBody, formFor } from "./form.ts";
 import { isObject, type JsonObject } from "./upstream/json.ts";
@@ -19,7 +19,12 @@ export interface ChannelRequest {
 }
 
 /** Routes whose answers stream as events. */
-export const streamed: ReadonlySet<ChannelRoute> = new Set(["chat/completions", "completions", "responses"]);
+const streamed: ReadonlySet<ChannelRoute> = new Set([
+  ...modelStreams,
+  "images/generations",
+  "images/edits",
+  "audio/transcriptions",
+]);
 
 /** Fields that bound the output. */
 const outputLimits = ["max_completion_tokens", "max_tokens", "max_output_tokens"] as const;
@@ -90,7 +95,7 @@ export function upstreamBody(
   if (form) return formFor(form, model);
   const sent: Record<string, unknown> = { ...body, model };
   for (const field of outputLimits) if (Number(sent[field]) > outputTokensMax) sent[field] = outputTokensMax;
-  if (stream && route !== "responses") {
+  if (stream && modelStreams.has(route) && route !== "responses") {
     const options = isObject(body["stream_options"]) ? body["stream_options"] : {};
     sent["stream_options"] = { ...options, include_usage: true };
   }

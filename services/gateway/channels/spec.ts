@@ -28,6 +28,9 @@ export const channelRoutes = [
 
 export type ChannelRoute = (typeof channelRoutes)[number];
 
+/** Those whose streams are a model's words, piece by piece. */
+export const modelStreams: ReadonlySet<ChannelRoute> = new Set(["chat/completions", "completions", "responses"]);
+
 /** Those that take forms with files. */
 export const formRoutes: ReadonlySet<ChannelRoute> = new Set([
   "images/edits",

@@ -4,7 +4,7 @@ import { expect, test } from "vitest";
 import { End, UsageSource } from "#gen/drawbridge/v1/usage";
 import { answers, type AnswerOptions, fails, startUpstream } from "../../support/upstream.ts";
 import { apiKey, model } from "../gateway/harness.ts";
-import { channelTo, ledgerOf, startWithChannels, upstreamModel } from "./given.ts";
+import { allOf, channelTo, ledgerOf, startWithChannels, upstreamModel } from "./given.ts";
 
 const path = "/v1/audio/transcriptions";
 
@@ -56,6 +56,63 @@ test("an answer that is no JSON passes as it is, and is paid by an estimate", as
   expect(entry?.usage).toMatchObject({ inputTokens: 766n, outputTokens: 4n, source: UsageSource.ESTIMATED });
 });
 
+test("a transcription is streamed, or answered whole by a model that cannot", async () => {
+  await using it = await given();
+  const file = await toFile(Buffer.from("a sound"), "sound.wav");
+  const asked = { file, model: upstreamModel, stream: true } as const;
+  const events = await allOf(await it.gateway.openai().audio.transcriptions.create(asked));
+  expect(events.map((event) => (event.type === "transcript.text.delta" ? event.delta : event.type))).toEqual([
+    "Hello",
+    " from",
+    " upstream",
+    "transcript.text.done",
+  ]);
+  it.upstream.behave = ({ response }) =>
+    void response.writeHead(200, { "content-type": "application/json" }).end('{"text":"all of it"}');
+  const whole = await it.send(formOf({ stream: "true" }));
+  expect(whole.headers.get("content-type")).toBe("application/json; charset=utf-8");
+  expect(await whole.json()).toEqual({ text: "all of it" });
+  const entries = await ledgerOf(it.gateway, 2);
+  expect(entries.map(({ costMicros, end }) => [costMicros, end])).toEqual([
+    // 765 × $1 + 3 × $100 a million, estimated.
+    [1_065n, End.FINISHED],
+    [711n, End.FINISHED],
+  ]);
+});
+
+test("images are streamed, each with its own end, and all are paid", async () => {
+  await using it = await given();
+  const usage = { input_tokens: 10, output_tokens: 5 };
+  const sent = ["partial_image", "completed", "completed"].map((what) => ({
+    type: `image_generation.${what}`,
+    b64_json: "AA==",
+    ...(what === "completed" ? { usage } : {}),
+  }));
+  it.upstream.behave = ({ response }) =>
+    void response
+      .writeHead(200, { "content-type": "text/event-stream" })
+      .end(sent.map((event) => `event: ${event.type}\ndata: ${JSON.stringify(event)}\n\n`).join(""));
+  const asked = { model: upstreamModel, prompt: "Two", n: 2, stream: true } as const;
+  const events = await allOf(await it.gateway.openai().images.generate(asked));
+  expect(events).toEqual(sent);
+  expect(it.upstream.requests[0]?.body).toEqual({ ...asked, model: "own-name" });
+  const [entry] = await ledgerOf(it.gateway, 1);
+  expect(entry?.usage).toMatchObject({ inputTokens: 20n, outputTokens: 10n, source: UsageSource.REPORTED });
+});
+
+test("a streamed transcription that breaks ends with an error, and what came is paid", async () => {
+  await using it = await given({
+    between: ({ response }, index) => {
+      if (index === 2) response.destroy();
+    },
+  });
+  const answer = await it.send(formOf({ stream: "true" }));
+  expect(await answer.text()).toMatch(/"delta":" from"[^]*data: {"error":/);
+  const [entry] = await ledgerOf(it.gateway, 1);
+  expect(entry).toMatchObject({ end: End.FAILED_AFTER_CONTENT, costMicros: 765n + 200n });
+  expect(it.second.requests).toEqual([]);
+});
+
 test("the next channel gets all of it where the first one fails", async () => {
   await using it = await given();
   it.upstream.behave = fails(500);
@@ -96,7 +153,7 @@ test("a form that cannot be sent on is refused, and costs nothing", async () => 
   const two = formOf();
   two.append("model", "another");
   await expectRefusal(await it.send(two), 400, { param: "model", code: "invalid_value" });
-  await expectRefusal(await it.send(formOf({ stream: "true" })), 400, {
+  await expectRefusal(await it.send(formOf({ stream: "true" }), {}, "/v1/audio/translations"), 400, {
     param: "stream",
     code: "unsupported_parameter",
   });

@@ -9,6 +9,8 @@ import { commonHeaders } from "../../http/headers.ts";
 import { errorFrame } from "../../openai/chunks.ts";
 import { errorAnswer } from "../../openai/errors.ts";
 import { type JsonObject, parseObject } from "./json.ts";
+import { formRoutes, modelStreams } from "../spec.ts";
+import { createTypedRewriter } from "./typed-stream.ts";
 import { endAfterContent, type Run, settleTry } from "./run.ts";
 import type { Try } from "../directory/runtime.ts";
 import { createEventParser } from "./sse.ts";
@@ -77,6 +79,7 @@ export class ToldError extends Error {
 
 function rewriterOf({ request }: Run): StreamRewriter {
   const { route, model, includeUsage } = request;
+  if (!modelStreams.has(route)) return createTypedRewriter();
   const create = route === "responses" ? createResponseRewriter : createChunkRewriter;
   return create({ model, includeUsage, object: route === "completions" ? "text_completion" : "chat.completion.chunk" });
 }
@@ -152,7 +155,8 @@ export async function answerBytes(run: Run, attempt: Try, { headers, body }: Ups
   const { reply, exchange, client, clock, bounds } = run;
   const type = single(headers["content-type"]) ?? "application/octet-stream";
   const said = createEstimate();
-  const decoder = /^text\//i.test(type) ? new TextDecoder() : undefined;
+  // What is written down is paid as output; a sound is not.
+  const decoder = formRoutes.has(run.request.route) ? new TextDecoder() : undefined;
   const usage = () => estimatedUsage(bounds.input, said.tokens);
   try {
     for await (const bytes of body) {

@@ -194,13 +194,13 @@ export function createEstimate() {
 }
 
 /** An error inside a stream. Its words are for the log. */
-function upstreamSaid(error: unknown): DrawbridgeError {
+export function upstreamSaid(error: unknown): DrawbridgeError {
   const message = isObject(error) ? error["message"] : error;
   const text = typeof message === "string" ? message.slice(0, 500) : "no message";
   return new DrawbridgeError("AGENT_ERROR", "The upstream ended its answer with an error.", { cause: text });
 }
 
-function frameOf(chunk: object): string {
+export function frameOf(chunk: object): string {
   return `data: ${JSON.stringify(chunk)}\n\n`;
 }
 

@@ -5,7 +5,7 @@ import { answerBytes, answerStream, answerWhole, hangUp, openEvents, textOf, Tol
 import { upstreamBody } from "../body.ts";
 import { type Run, settleTry } from "./run.ts";
 import type { Try } from "../directory/runtime.ts";
-import { breakerPolicyOf, type ChannelRoute, formRoutes, limitsOf } from "../spec.ts";
+import { breakerPolicyOf, type ChannelRoute, formRoutes, limitsOf, modelStreams } from "../spec.ts";
 import { channelTried } from "../directory/telemetry.ts";
 import {
   callUpstream,
@@ -75,7 +75,7 @@ export function tooLate(): DrawbridgeError {
 /** Passes the answer on; a status that is no success is given back. */
 async function answer(run: Run, attempt: Try, signal: AbortSignal): Promise<StatusFailure | undefined> {
   const { channel, key } = attempt;
-  const { request, config, clock } = run;
+  const { request, reply, config, clock } = run;
   const { route, stream } = request;
   const body = upstreamBody(request, channel.spec.models[request.model] ?? request.model, config.output_tokens_max);
   using events = stream ? openEvents(run) : undefined;
@@ -85,10 +85,19 @@ async function answer(run: Run, attempt: Try, signal: AbortSignal): Promise<Stat
     const text = await textOf(found, errorBytesMax).catch(() => "");
     return statusFailure(found.status, { headers: found.headers, text, now: clock.now() });
   }
-  if (events) await answerStream(run, attempt, found, events);
-  else if (isBytes(route, found)) await answerBytes(run, attempt, found);
+  if (events && (isEvents(found) || modelStreams.has(route) || reply.raw.headersSent)) {
+    await answerStream(run, attempt, found, events);
+    return undefined;
+  }
+  // Models that cannot stream a transcription or an image answer whole.
+  events?.[Symbol.dispose]();
+  if (isBytes(route, found)) await answerBytes(run, attempt, found);
   else await answerWhole(run, attempt, found);
   return undefined;
+}
+
+function isEvents({ headers }: UpstreamAnswer): boolean {
+  return /^text\/event-stream\b/i.test(single(headers["content-type"]) ?? "");
 }
 
 /** A sound; or, of what forms ask for, a text that is no JSON. */
