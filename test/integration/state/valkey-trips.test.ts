@@ -4,7 +4,17 @@ import { afterAll, beforeAll, beforeEach, expect, test } from "vitest";
 import { silentLog } from "../../../services/kit/log.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
-import { minuteMs, outcome, t0, worker } from "../../conformance/state/given.ts";
+import {
+  admission,
+  givenUser,
+  lease,
+  minuteMs,
+  outcome,
+  settlement,
+  spec,
+  t0,
+  worker,
+} from "../../conformance/state/given.ts";
 import { until } from "../../support/until.ts";
 import { startValkeyProcess } from "../../support/valkey.ts";
 
@@ -67,4 +77,18 @@ test("a beat that brings nothing new takes one", async () => {
   const beat = () => state.workers.beat(worker(), minuteMs, t0);
   await beat();
   expect(await commandsOf(beat)).toEqual(["evalsha"]);
+});
+
+test("a request's way into and out of the books takes one each: admitted and settled, leased and settled", async () => {
+  await givenUser(state);
+  await state.accounts.create(spec(), "api", t0);
+  const all = (id: string) => [
+    () => state.ledger.admit(admission({ requestId: id })),
+    () => state.ledger.settle(settlement({ requestId: id })),
+    () => state.leases.acquire(lease({ attemptId: id, requestId: id })),
+    () => state.leases.settle(outcome({ attemptId: id, requestId: id }), t0),
+  ];
+  // The first of a minute also marks where the sweeps look.
+  for (const operation of all("first")) await operation();
+  for (const operation of all("second")) expect(await commandsOf(operation)).toEqual(["evalsha"]);
 });
