@@ -3,7 +3,7 @@ import type { Cluster } from "ioredis";
 import { DrawbridgeError } from "../../kit/errors.ts";
 import type { Log } from "../../kit/log.ts";
 import { type Client, commandTimeoutMs } from "./clients.ts";
-import { isUnknownScript, storeError } from "./errors.ts";
+import { isRedirection, isUnknownScript, storeError } from "./errors.ts";
 import { texts } from "./replies.ts";
 import { loadScripts, type ScriptName } from "./scripts.ts";
 import { createGuard } from "./silence.ts";
@@ -32,10 +32,16 @@ export function createConnection(client: Client): Connection {
   const scripts = loadScripts();
   const guard = createGuard(client);
 
-  const runTogether = (commands: readonly Command[]): Promise<unknown[]> => {
-    // A Cluster's pipeline takes one slot only; its single commands find their nodes by themselves.
-    if (client.isCluster) return Promise.all(commands.map((each) => guard.about(each[1], () => client.call(...each))));
-    return guard.about("", () => runPipeline(client, commands));
+  const runTogether = async (commands: readonly Command[]): Promise<unknown[]> => {
+    const results: unknown[] = [];
+    const runGroup = async (some: readonly (readonly [number, Command])[]) => {
+      const own = some.map(([, command]) => command);
+      const replies = await guard.about(own[0]?.[1] ?? "", () => runPipeline(client, own));
+      for (const [at, [index]] of some.entries()) results[index] = replies[at];
+    };
+    const byGroup = Map.groupBy([...commands.entries()], ([, command]) => guard.groupOf(command[1]));
+    await Promise.all([...byGroup.values()].map(runGroup));
+    return results;
   };
   const together = async (commands: readonly Command[]): Promise<unknown[]> => {
     const results: unknown[] = [];
@@ -79,14 +85,17 @@ async function ours<T>(work: Promise<T>): Promise<T> {
   }
 }
 
+/** Commands for one server, or one node of a Cluster. */
 async function runPipeline(client: Client, commands: readonly Command[]): Promise<unknown[]> {
   const pipeline = client.pipeline();
   for (const [name, ...args] of commands) pipeline.call(name, ...args);
-  const results = (await pipeline.exec()) ?? [];
-  return results.map(([error, result]) => {
-    if (error) throw error;
-    return result;
-  });
+  const replies = (await pipeline.exec()) ?? [];
+  const failure = replies.find(([error]) => error && !isRedirection(error))?.[0];
+  if (failure) throw failure;
+  // A slot that moves to another node meanwhile: a command by itself finds its way there.
+  return Promise.all(
+    commands.map((command, index) => (replies[index]?.[0] ? client.call(...command) : replies[index]?.[1])),
+  );
 }
 
 function chunks<T>(all: readonly T[], size: number): (readonly T[])[] {

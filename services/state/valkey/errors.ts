@@ -41,6 +41,11 @@ export function isUnknownScript(error: unknown): boolean {
   return replyCode(error) === "NOSCRIPT";
 }
 
+/** Whether a node of a Cluster names another one. */
+export function isRedirection(error: unknown): boolean {
+  return ["ASK", "MOVED", "TRYAGAIN"].includes(replyCode(error) ?? "");
+}
+
 /** The first word of an error that the server itself sent; undefined: the error came from the way there. */
 export function replyCode(error: unknown): string | undefined {
   if (!(error instanceof Error) || error.name !== "ReplyError") return undefined;

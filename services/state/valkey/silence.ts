@@ -9,6 +9,8 @@ import { replyCode } from "./errors.ts";
 import { slotOf } from "./slots.ts";
 
 export interface Guard {
+  /** Whose keys may be asked for in one pipeline: those of a master and its replicas, or of the server. */
+  groupOf(key: string): string;
   /** Runs a call about a key, unless whoever has the key is silent. */
   about<T>(key: string, work: () => Promise<T>): Promise<T>;
   /** Runs a call that any node can take. */
@@ -27,7 +29,7 @@ function guardServer(server: Redis): Guard {
     ended: () => server.status === "end",
   });
   const run = <T>(work: () => Promise<T>) => silences.around("", "", work);
-  return { about: (_key, work) => run(work), anywhere: (work) => run(() => work(server)) };
+  return { groupOf: () => "", about: (_key, work) => run(work), anywhere: (work) => run(() => work(server)) };
 }
 
 function guardCluster(cluster: Cluster): Guard {
@@ -41,8 +43,10 @@ function guardCluster(cluster: Cluster): Guard {
     },
     ended: () => cluster.status === "end",
   });
+  const placeOf = (key: string) => cluster.slots[slotOf(key)]?.[0] ?? "";
   return {
-    about: (key, work) => silences.around(cluster.slots[slotOf(key)]?.[0] ?? "", key, () => inTime(work())),
+    groupOf: (key) => cluster.slots[slotOf(key)]?.join(";") ?? "",
+    about: (key, work) => silences.around(placeOf(key), key, () => inTime(work())),
     async anywhere(work) {
       const nodes = cluster.nodes("master").filter(({ options }) => !silences.has(`${options.host}:${options.port}`));
       return inTime(work(nodes[Math.floor(systemRandom() * nodes.length)] ?? cluster));
