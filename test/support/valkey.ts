@@ -105,11 +105,14 @@ export interface ValkeyCluster extends ValkeyServer {
 export interface ValkeyClusterOptions {
   /** Whether a missing node stops the others too, as servers do unless told otherwise. Default true. */
   readonly requireFullCoverage?: boolean;
+  /** Whether a node that is killed has lost nothing of what it answered. Default false. */
+  readonly durable?: boolean;
 }
 
 /** Three masters that share all slots. */
 export async function startValkeyCluster({
   requireFullCoverage = true,
+  durable = false,
 }: ValkeyClusterOptions = {}): Promise<ValkeyCluster> {
   await using starting = new AsyncDisposableStack();
   const options = [
@@ -119,6 +122,8 @@ export async function startValkeyCluster({
     "2000",
     "--appendonly",
     "yes",
+    "--appendfsync",
+    durable ? "always" : "everysec",
     "--cluster-require-full-coverage",
     requireFullCoverage ? "yes" : "no",
   ];

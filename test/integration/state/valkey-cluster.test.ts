@@ -43,7 +43,7 @@ async function expectAllAdmitted(state: State, ask: (id: string) => Promise<unkn
 }
 
 test("a node that dies takes only its slots along, and comes back", async () => {
-  await using cluster = await startValkeyCluster({ requireFullCoverage: false });
+  await using cluster = await startValkeyCluster({ requireFullCoverage: false, durable: true });
   await using state = await open(cluster.url);
   const { ask, unanswered } = await givenUsers(state);
   await cluster.masters[1]?.kill();
@@ -112,7 +112,7 @@ test("a replica takes the place of a master that hangs, and is found", async () 
 });
 
 test("each node has one connection of a process for commands, and the Cluster has one for hints, whatever happens", async () => {
-  await using cluster = await startValkeyCluster({ requireFullCoverage: false });
+  await using cluster = await startValkeyCluster({ requireFullCoverage: false, durable: true });
   await using state = await openState(cluster.url, { log: silentLog, service: "gateway" });
   const { ask, unanswered } = await givenUsers(state);
   using _subscription = state.workers.onChange(() => {});
