@@ -1,6 +1,6 @@
 // The gateway's routes, and what holds for all of them: an exchange for each request, headers on every answer, errors in the client's form.
 import type { FastifyError, FastifyInstance, FastifyReply, FastifyRequest, RouteShorthandOptions } from "fastify";
-import { asDrawbridgeError, DrawbridgeError } from "../../kit/errors.ts";
+import { DrawbridgeError } from "../../kit/errors.ts";
 import type { Admissions } from "../access/admit.ts";
 import type { Authenticator, Caller } from "../access/authenticate.ts";
 import { anthropicAnswer } from "../anthropic/errors.ts";
@@ -14,10 +14,9 @@ import type { GatewaySettings } from "../config.ts";
 import { chatEndpoint } from "../openai/chat.ts";
 import { errorFrame } from "../openai/chunks.ts";
 import { completionsEndpoint } from "../openai/completions.ts";
-import { type ErrorAnswer, errorAnswer, errorBody } from "../openai/errors.ts";
+import type { ErrorAnswer } from "../openai/errors.ts";
 import { listModels, retrieveModel } from "../openai/models-route.ts";
 import type { Models } from "../openai/models.ts";
-import { ParameterError } from "../openai/parse.ts";
 import type { Endpoint } from "../pipeline/endpoint.ts";
 import { handle } from "../pipeline/handle.ts";
 import type { PipelineOptions } from "../pipeline/job.ts";
@@ -30,6 +29,7 @@ import { addExportRoute } from "./export-route.ts";
 import { addOwnRoutes } from "./own-routes.ts";
 import { authorizationOf, dialectOf, speaksAnthropic } from "./dialect.ts";
 import { beginExchange } from "./exchange.ts";
+import { answerOf, unknownUrl } from "./failures.ts";
 import { commonHeaders } from "./headers.ts";
 import { watchMethods } from "./methods.ts";
 import type { Metrics } from "./metrics.ts";
@@ -202,56 +202,6 @@ function send(reply: FastifyReply, answer: ErrorAnswer): FastifyReply {
   const { status, headers, body } =
     exchange.dialect === "anthropic" ? anthropicAnswer(answer, exchange.requestId) : answer;
   return reply.code(status).headers(headers).type("application/json; charset=utf-8").send(JSON.stringify(body));
-}
-
-function unknownUrl({ method, url }: FastifyRequest, methodsOf: (path: string) => string[]): ErrorAnswer {
-  // What stands behind the question mark may be a secret.
-  const [path = ""] = url.split("?");
-  const allowed = methodsOf(path);
-  if (allowed.length === 0) {
-    const meant = meantBy(path).find((each) => methodsOf(each).includes(method));
-    const hint =
-      meant === undefined ? "Please check the URL for typos." : `Did you mean ${meant}? Check your base URL.`;
-    const message = `Unknown request URL: ${method} ${path}. ${hint}`;
-    return { status: 404, headers: {}, body: errorBody(message, "invalid_request_error", null, "unknown_url") };
-  }
-  const message = `Invalid method for URL: ${method} ${path}. Use ${allowed.join(" or ")}.`;
-  const body = errorBody(message, "invalid_request_error", null, "method_not_supported");
-  return { status: 405, headers: { allow: allowed.join(", ") }, body };
-}
-
-/** What stands in a base URL once too often or not at all is the usual mistake. */
-function meantBy(path: string): string[] {
-  const plain = `/${path.split("/").filter(Boolean).join("/")}`;
-  return [plain, `/v1${plain}`, plain.replace(/^\/v1(?=\/v1\/)/, "")];
-}
-
-function answerOf(error: FastifyError, request: FastifyRequest, config: GatewaySettings): ErrorAnswer {
-  const refused = error instanceof DrawbridgeError ? undefined : bodyError(error, request);
-  if (refused) return refused;
-  const { param, code } = error instanceof ParameterError ? error : { param: undefined, code: undefined };
-  return errorAnswer(asDrawbridgeError(error), { param, code, retryAfterMs: config.retry_after });
-}
-
-/** What fastify says of a body that it did not take. */
-function bodyError(
-  { code, statusCode, message }: FastifyError,
-  { routeOptions }: FastifyRequest,
-): ErrorAnswer | undefined {
-  const answer = (status: number, text: string, name: string | null): ErrorAnswer => ({
-    status,
-    headers: {},
-    body: errorBody(text, "invalid_request_error", null, name),
-  });
-  if (code === "FST_ERR_CTP_BODY_TOO_LARGE") {
-    return answer(413, `The request body is larger than ${routeOptions.bodyLimit} bytes.`, "request_too_large");
-  }
-  if (code === "FST_ERR_CTP_INVALID_MEDIA_TYPE") {
-    return answer(415, "Send the body as application/json.", "unsupported_media_type");
-  }
-  if (statusCode === undefined || statusCode >= 500) return undefined;
-  if (code === "FST_ERR_CTP_EMPTY_JSON_BODY") return answer(400, "The request has no body.", null);
-  return answer(statusCode, `We could not parse the JSON body of your request. (${message})`, null);
 }
 
 function addProbes(app: FastifyInstance, { listedModels: models, metrics, draining }: RouteOptions): void {
