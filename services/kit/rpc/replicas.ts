@@ -1,6 +1,6 @@
 // Several servers of one service as one: calls take turns, and go on to the next one where one is away. One more or less changes nothing for
 // who calls.
-import { type DescMethod, type DescService } from "@bufbuild/protobuf";
+import type { DescMethod, DescService } from "@bufbuild/protobuf";
 import { MethodOptions_IdempotencyLevel } from "@bufbuild/protobuf/wkt";
 import type { CallOptions, Client } from "@connectrpc/connect";
 import type { Clock } from "../clock.ts";
