@@ -6,6 +6,7 @@ import { AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import { FleetService } from "#gen/drawbridge/v1/fleet_service";
 import { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { createControllerApp } from "../../../services/controller/app.ts";
+import { applyAccounts } from "../../../services/controller/apply-accounts.ts";
 import { controllerSettings } from "../../../services/controller/config.ts";
 import { systemClock } from "../../../services/kit/clock.ts";
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
@@ -217,6 +218,18 @@ describe("accounts", () => {
     );
     expect((await fleet.listAccounts({})).accounts).toEqual(accounts);
   });
+});
+
+it("several controllers that start from the same file at the same time all start", async () => {
+  const events = { record() {}, async [Symbol.asyncDispose]() {} };
+  const options = { state, clock: systemClock, events, profiles: ["demo"], conflicts: "skip" as const };
+  const specs = ["a", "b", "c", "d"].map((id) => spec(id));
+  const applied = await Promise.all(Array.from({ length: 5 }, () => applyAccounts(specs, options)));
+  expect(applied.flatMap(({ created }) => created).toSorted()).toEqual(["a", "b", "c", "d"]);
+  for (const { created, unchanged } of applied)
+    expect([...created, ...unchanged].toSorted()).toEqual(["a", "b", "c", "d"]);
+  const emptied = await Promise.all(Array.from({ length: 5 }, () => applyAccounts([], options)));
+  expect(emptied.flatMap(({ deleted }) => deleted).toSorted()).toEqual(["a", "b", "c", "d"]);
 });
 
 it("a watcher of events that comes with a revision of a store that was emptied hears the new one's from its beginning", async () => {

@@ -1,5 +1,5 @@
 // Real controllers under a virtual clock, two at a time on one store: many seeds of accounts that change, credits that go and return, workers
-// that die, hang, feel ill or never start, drivers that fail or are slow, lost hints, broken streams, and leaders that are killed, stopped in
+// that die, hang, feel ill or never start, drivers that fail or are slow, lost hints, broken streams, a store that is emptied, and leaders that are killed, stopped in
 // their tracks beyond their lease, or ended. After four minutes of it everything becomes well, and what is wanted has to come about.
 //
 //   SIMULATION_SEEDS=5000   how many seeds (default 300)

@@ -9,7 +9,7 @@ export async function disturb(world: World): Promise<void> {
   const victim = all[world.below(Math.max(1, all.length))];
   const id = `a${world.below(3)}`;
   const now = clock.now();
-  const kind = world.below(14);
+  const kind = world.below(15);
   if (kind === 0) await changeAccount(world, id);
   else if (kind === 1) await changeCredits(world, id);
   else if (kind === 2) await state.demand.report("scheduler", "m", world.below(5), 20_000, now);
@@ -23,6 +23,8 @@ export async function disturb(world: World): Promise<void> {
     journal.note("the registry forgets everybody");
     for (const worker of all) worker.faultAt = now;
     for (const [workerId, { worker }] of workers.records) workers.deregister(workerId, worker.incarnation);
+  } else if (kind === 14) {
+    if (world.below(3) === 0) await world.emptyStore();
   } else if (victim) {
     victim.faultAt = now;
     if (kind <= 7) {

@@ -1,5 +1,5 @@
-// Where actions arrive: those of leaders that have been replaced are refused, as by a driver, and nobody but a process that was stopped in its tracks
-// may come with one.
+// Where actions arrive: those of leaders that have been replaced are refused, as by a driver, and nobody may come with one but a process that was
+// stopped in its tracks, or whose lock went with the store.
 import { DrawbridgeError } from "../../../services/kit/errors.ts";
 import type { Journal } from "./journal.ts";
 import type { SimulatedProcess } from "./process.ts";
@@ -28,7 +28,7 @@ export class ActionFence {
     this.#journal.note(`${name}, epoch ${epoch}: ${what}`);
     if (epoch < this.#epoch) {
       this.refused++;
-      if (!process.wasFrozen) this.#journal.violate(`${name} acts in epoch ${epoch} after one of ${this.#epoch}`);
+      if (!process.mayBeStale) this.#journal.violate(`${name} acts in epoch ${epoch} after one of ${this.#epoch}`);
       throw new DrawbridgeError("NOT_LEADER", `Epoch ${this.#epoch} has begun.`);
     }
     this.#epoch = epoch;

@@ -19,6 +19,8 @@ interface Wanted {
 
 export interface JudgeOptions {
   readonly state: State;
+  /** Wanted at all times. */
+  readonly file: readonly AccountSpec[];
   readonly workers: SimulatedWorkers;
   readonly clock: Clock;
   readonly journal: Journal;
@@ -55,7 +57,8 @@ export class Judge {
     if (clock.now() - worker.faultAt < faultMs) return;
     const [account] = worker.spec.accounts;
     if (!account) return;
-    const views = this.#wanted.get(account.id) ?? [];
+    const always = this.#options.file.find(({ id }) => id === account.id);
+    const views = always ? [{ spec: always, exhausted: false }] : (this.#wanted.get(account.id) ?? []);
     const justified = views.some(({ spec, exhausted }) => {
       if (!spec || exhausted || !runs(worker, spec)) return true;
       const others = [...workers.live.values()].filter((each) => each !== worker && serves(each, spec));

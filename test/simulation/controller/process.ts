@@ -4,8 +4,8 @@ import type { Clock } from "../../../services/kit/clock.ts";
 export class SimulatedProcess {
   readonly clock: Clock;
   #stopped: PromiseWithResolvers<void> | undefined;
-  /** Whether it was ever stopped in its tracks: only then may it act in an epoch that is over (and be refused). */
-  wasFrozen = false;
+  /** Whether it may act in an epoch that is over, and be refused: it was stopped in its tracks, or its lock went with the store. */
+  mayBeStale = false;
 
   constructor(clock: Clock) {
     const after = (ms: number, callback: () => void): Disposable => {
@@ -50,7 +50,7 @@ export class SimulatedProcess {
   }
 
   freeze(): void {
-    this.wasFrozen = true;
+    this.mayBeStale = true;
     this.#stopped ??= Promise.withResolvers<void>();
   }
 

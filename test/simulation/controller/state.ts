@@ -18,7 +18,7 @@ export function simulatedState(process: SimulatedProcess, state: State, workers:
   });
 }
 
-function override<Target extends object>(target: Target, changes: object): Target {
+export function override<Target extends object>(target: Target, changes: object): Target {
   return new Proxy(target, {
     get(_, name) {
       if (name in changes) return Reflect.get(changes, name);

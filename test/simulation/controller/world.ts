@@ -1,4 +1,6 @@
 // One simulated fleet: controllers on one state, with a driver, a registry and workers that fail, under a virtual clock.
+import { create } from "@bufbuild/protobuf";
+import { AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import { type ControllerApp, createControllerApp } from "../../../services/controller/app.ts";
 import { controllerSettings } from "../../../services/controller/config.ts";
 import { silentLog } from "../../../services/kit/log.ts";
@@ -13,7 +15,7 @@ import { Journal } from "./journal.ts";
 import { Judge } from "./judge.ts";
 import { SimulatedProcess } from "./process.ts";
 import { simulatedRegistry } from "./registry.ts";
-import { simulatedState } from "./state.ts";
+import { override, simulatedState } from "./state.ts";
 import { calm, SimulatedWorkers } from "./workers.ts";
 
 export const resyncMs = 30_000;
@@ -36,6 +38,20 @@ const config = parseSettings(
   "simulation",
 );
 
+/** The accounts of every controller's file: wanted at all times, also where the store was emptied. */
+const file = [
+  create(AccountSpecSchema, {
+    id: "file",
+    agent: "demo",
+    models: { f: "f" },
+    initialMillicredits: 100_000n,
+    millicreditsPerRequest: 1_000n,
+    slots: 2,
+    queue: 4,
+    workers: { min: 2, max: 2 },
+  }),
+];
+
 export interface Controller extends Actor {
   readonly app: ControllerApp;
   /** Killed: it never goes on, and a successor runs. */
@@ -53,12 +69,13 @@ export class World {
   readonly judge: Judge;
   readonly state: State;
   #names = 0;
+  #stores = 1;
 
   constructor(seed: number, state: State) {
     this.random = seededRandom(seed);
     this.workers = new SimulatedWorkers(this.clock, this.random);
-    this.judge = new Judge({ state, workers: this.workers, clock: this.clock, journal: this.journal });
-    this.state = state;
+    this.judge = new Judge({ state, file, workers: this.workers, clock: this.clock, journal: this.journal });
+    this.state = override(state, { identify: async () => `store-${this.#stores}` });
   }
 
   /** A whole number from 0 on. */
@@ -76,6 +93,7 @@ export class World {
       log: silentLog,
       config,
       agents: [],
+      accounts: file,
       profiles: ["demo"],
       registry: simulatedRegistry(process, workers),
       worker: (address) => simulatedWorker(address, reach),
@@ -92,6 +110,18 @@ export class World {
     const ended = () => (one.dead = true);
     const failed = (error: unknown) => this.journal.violate(`${one.name}: ${String(error)}`);
     one.app[Symbol.asyncDispose]().then(ended, failed);
+  }
+
+  /** Accounts and the lead are gone; the store has another name. */
+  async emptyStore(): Promise<void> {
+    this.journal.note("the store is emptied");
+    this.#stores++;
+    for (const { spec } of await this.state.accounts.list()) {
+      await this.state.accounts.remove(spec?.id ?? "", 0, this.clock.now());
+    }
+    const leader = await this.state.leader.current(this.clock.now());
+    if (leader) await this.state.leader.release(leader.owner);
+    for (const { process } of this.controllers) process.mayBeStale = true;
   }
 
   /** Nothing goes wrong any more. */
