@@ -41,7 +41,7 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
       const revision = await index.enter(worker, now + ttlMs);
       const args = [worker.incarnation, now, now + ttlMs, ttlMs, revision, ...recordOf(worker)];
       const [registeredAt, before] = texts(await connection.script("put-pod", [keys.pod(worker.id)], args));
-      await index.changed(worker.id, modelsOf(before), modelsOfWorker(worker));
+      await index.entered(worker.id, modelsOf(before), modelsOfWorker(worker));
       const expiresAt = now + ttlMs;
       return workerOf({ registeredAt: Number(registeredAt), expiresAt, revision, worker: stripped(worker) });
     },
@@ -95,6 +95,10 @@ export function createWorkerDirectory(context: ObservedContext): WorkerDirectory
 /** The index of workers, the sets of those that serve a model, and the directory's revision. */
 function createPodIndex({ connection, keys, changes }: ObservedContext) {
   const indexKeys = [keys.podIndex, keys.podRevision];
+  const add = (id: string, models: readonly string[]) =>
+    models.map((model): Command => ["SADD", keys.modelPods(model), id]);
+  const leaveAll = (id: string, models: readonly string[]) =>
+    models.map((model): Command => ["SREM", keys.modelPods(model), id]);
   /** After what has changed can be seen, so that whoever reads a revision has seen what came before it. */
   const tell = async (commands: readonly Command[]) => {
     await connection.together([...commands, ["INCR", keys.podRevision]]);
@@ -114,19 +118,20 @@ function createPodIndex({ connection, keys, changes }: ObservedContext) {
       return Number(await connection.script("enter-pod", indexKeys, args));
     },
 
+    /** Whoever registers stands in the sets of all its models afterwards, whatever was cut short before. */
+    async entered(id: string, before: readonly string[], now: readonly string[]): Promise<void> {
+      await tell([...add(id, now), ...leaveAll(id, without(before, now))]);
+    },
+
     async changed(id: string, before: readonly string[], now: readonly string[]): Promise<void> {
-      const gone = before.filter((model) => !now.includes(model));
-      await tell([
-        ...now.map((model): Command => ["SADD", keys.modelPods(model), id]),
-        ...gone.map((model): Command => ["SREM", keys.modelPods(model), id]),
-      ]);
+      await tell([...add(id, without(now, before)), ...leaveAll(id, without(before, now))]);
     },
 
     /** Takes a worker out, unless it was entered again since `entry` was read. */
     async leave(id: string, entry: string): Promise<boolean> {
       if (text(await connection.script("unlist-pod", [keys.podIndex], [id, entry])) !== "1") return false;
       const { models } = JSON.parse(entry) as IndexEntry;
-      await tell(models.map((model): Command => ["SREM", keys.modelPods(model), id]));
+      await tell(leaveAll(id, models));
       return true;
     },
   };
@@ -174,6 +179,11 @@ function recordOf(worker: Worker): [digest: string, record: string] {
 
 function modelsOfWorker(worker: Worker): string[] {
   return [...new Set(worker.pools.flatMap(({ models }) => models))].filter((model) => model !== "");
+}
+
+function without(models: readonly string[], others: readonly string[]): string[] {
+  const known = new Set(others);
+  return models.filter((model) => !known.has(model));
 }
 
 /** The models of a worker's stored record; "" for none. */

@@ -72,11 +72,13 @@ test("recording an outcome takes one, whether it is the first of its attempt or 
   }
 });
 
-test("a beat that brings nothing new takes one", async () => {
-  await state.workers.put(worker(), minuteMs, t0);
-  const beat = () => state.workers.beat(worker(), minuteMs, t0);
-  await beat();
-  expect(await commandsOf(beat)).toEqual(["evalsha"]);
+test("a beat that brings nothing new takes one, and one that does takes four, however many models there are", async () => {
+  const pools = [{ accountId: "a", models: Array.from({ length: 50 }, (_, index) => `m${index}`), slots: 1 }];
+  await state.workers.put(worker({ pools }), minuteMs, t0);
+  const beat = (healthReason: string) => state.workers.beat(worker({ pools, healthReason }), minuteMs, t0);
+  await beat("first");
+  expect(await commandsOf(() => beat("first"))).toEqual(["evalsha"]);
+  expect(await commandsOf(() => beat("second"))).toEqual(["evalsha", "evalsha", "evalsha", "incr"]);
 });
 
 test("a request's way into and out of the books takes one each: admitted and settled, leased and settled", async () => {
