@@ -134,7 +134,7 @@ async function acquire(context: Context, request: RunRequest, tried: Tried, dead
 }
 
 async function call(
-  { scheduler, clock }: Context,
+  { scheduler, reports, clock }: Context,
   { requestId, prompt, userId = "", priority = Priority.UNSPECIFIED, signal }: RunRequest,
   { conversation }: Tried,
   excludedAccountIds: string[],
@@ -142,11 +142,17 @@ async function call(
 ): Promise<Lease> {
   const attemptId = newId("att");
   const timeoutMs = Math.max(1, Math.ceil(deadline - clock.monotonic()));
-  // With the caller's signal, so that who leaves frees their place in the queue. A lease whose answer crosses the cancel on its way ends by its expiry.
-  const { lease } = await scheduler.acquire(
-    { requestId, attemptId, model: prompt.model, excludedAccountIds, conversation, userId, priority },
-    { timeoutMs, signal },
-  );
-  if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");
-  return lease;
+  try {
+    // With the caller's signal, so that who leaves frees their place in the queue.
+    const { lease } = await scheduler.acquire(
+      { requestId, attemptId, model: prompt.model, excludedAccountIds, conversation, userId, priority },
+      { timeoutMs, signal },
+    );
+    if (!lease) throw new DrawbridgeError("INTERNAL", "The scheduler answered without a lease.");
+    return lease;
+  } catch (error) {
+    // The lease may have been on its way to us.
+    if (signal.aborted || asDrawbridgeError(error).reason === "DEADLINE_EXCEEDED") await reports.release(attemptId);
+    throw error;
+  }
 }

@@ -6,7 +6,7 @@ import type { Priority, SchedulerService } from "#gen/drawbridge/v1/scheduler_se
 import type { Outcome } from "#gen/drawbridge/v1/usage";
 import type { PromptResponse, WorkerService } from "#gen/drawbridge/v1/worker_service";
 
-export type SchedulerCalls = Pick<Client<typeof SchedulerService>, "acquire" | "report">;
+export type SchedulerCalls = Pick<Client<typeof SchedulerService>, "acquire" | "report" | "release">;
 export type WorkerCalls = Pick<Client<typeof WorkerService>, "prompt" | "cancelPrompt">;
 
 export interface RunRequest {

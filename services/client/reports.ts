@@ -1,4 +1,5 @@
-// How leases ended, told to the scheduler. What it does not take now is told again in the background: the worker tells it too, but may be gone.
+// How leases ended, told to the scheduler; and which attempts nobody is there for any more. What it does not take now is told again in the background: the
+// worker tells of its prompts, too, but may be gone.
 import type { Outcome } from "#gen/drawbridge/v1/usage";
 import type { Clock } from "../kit/clock.ts";
 import { asDrawbridgeError } from "../kit/errors.ts";
@@ -7,12 +8,14 @@ import { backoffMs, type Random } from "../kit/random.ts";
 import type { SchedulerCalls } from "./fleet-client.ts";
 
 export interface Reports extends AsyncDisposable {
-  /** Resolves after the first try, however it went. Never throws. */
+  /** How an attempt ended. Resolves after the first try, however it went. Never throws. */
   send(outcome: Outcome): Promise<void>;
+  /** That nobody is there for an attempt's lease, if it has got one. Resolves and never throws, likewise. */
+  release(attemptId: string): Promise<void>;
 }
 
 export interface ReportsOptions {
-  readonly scheduler: Pick<SchedulerCalls, "report">;
+  readonly scheduler: Pick<SchedulerCalls, "report" | "release">;
   /** For one try, in ms. */
   readonly timeoutMs: number;
   readonly clock: Clock;
@@ -33,18 +36,18 @@ export function createReports(options: ReportsOptions): Reports {
   const pending = new Set<Promise<void>>();
 
   /** Whether it need not be told again. */
-  async function tell(outcome: Outcome): Promise<boolean> {
+  async function tell(attemptId: string, call: () => Promise<unknown>): Promise<boolean> {
     try {
-      await scheduler.report({ outcome }, { timeoutMs });
+      await call();
       return true;
     } catch (error) {
       const { reason } = asDrawbridgeError(error);
-      log.warn({ err: error, attempt_id: outcome.attemptId }, "lease could not be reported");
+      log.warn({ err: error, attempt_id: attemptId }, "the end of a lease could not be told");
       return reason !== "STATE_UNAVAILABLE" && reason !== "DEADLINE_EXCEEDED";
     }
   }
 
-  async function tellLater(outcome: Outcome): Promise<void> {
+  async function tellLater(attemptId: string, call: () => Promise<unknown>): Promise<void> {
     for (let failures = 1; failures < triesMax; failures += 1) {
       try {
         await clock.sleep(backoffMs(failures, retryBaseMs, retryMaxMs, options.random), ending.signal);
@@ -52,16 +55,19 @@ export function createReports(options: ReportsOptions): Reports {
         // Only the end interrupts it.
         return;
       }
-      if (await tell(outcome)) return;
+      if (await tell(attemptId, call)) return;
     }
   }
 
+  async function tellSurely(attemptId: string, call: () => Promise<unknown>): Promise<void> {
+    if ((await tell(attemptId, call)) || ending.signal.aborted || pending.size >= pendingMax) return;
+    const later = tellLater(attemptId, call).finally(() => pending.delete(later));
+    pending.add(later);
+  }
+
   return {
-    async send(outcome) {
-      if ((await tell(outcome)) || ending.signal.aborted || pending.size >= pendingMax) return;
-      const later = tellLater(outcome).finally(() => pending.delete(later));
-      pending.add(later);
-    },
+    send: (outcome) => tellSurely(outcome.attemptId, () => scheduler.report({ outcome }, { timeoutMs })),
+    release: (attemptId) => tellSurely(attemptId, () => scheduler.release({ attemptId }, { timeoutMs })),
 
     async [Symbol.asyncDispose]() {
       ending.abort();

@@ -22,14 +22,19 @@ export function joinSchedulers(schedulers: readonly Scheduler[], clock: Clock): 
   return {
     acquire: (request, options) =>
       turns.call(async (scheduler) => {
-        const response = await scheduler.acquire(request, options);
+        // Before it answers: whoever gives the attempt up meanwhile has to ask the same one.
         if (request.attemptId) giverOf.set(request.attemptId, scheduler);
-        return response;
+        return scheduler.acquire(request, options);
       }, turn(options)),
     report(request, options) {
       const attemptId = request.outcome?.attemptId ?? "";
       return turns.call((scheduler) => scheduler.report(request, options), turn(options, giverOf.get(attemptId)));
     },
+    release: (request, options) =>
+      turns.call(
+        (scheduler) => scheduler.release(request, options),
+        turn(options, giverOf.get(request.attemptId ?? "")),
+      ),
     listModels: (request, options) => turns.call((scheduler) => scheduler.listModels(request, options), turn(options)),
     explain: (request, options) =>
       request.requestId

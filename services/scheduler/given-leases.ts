@@ -17,6 +17,8 @@ export interface GivenLeases {
   once(attemptId: string, give: () => Promise<GivenLease>): Promise<Lease>;
   /** What was given to an attempt that is not over. */
   find(attemptId: string): GivenLease | undefined;
+  /** The same, once it is known what becomes of a lease that is on its way. */
+  findSoon(attemptId: string): Promise<GivenLease | undefined>;
   /** The attempt was reported. What was given, if it was open until now. */
   end(attemptId: string): GivenLease | undefined;
 }
@@ -50,6 +52,11 @@ export function createGivenLeases(): GivenLeases {
       return (await given).lease;
     },
     find,
+    async findSoon(attemptId) {
+      // One that is refused is none.
+      await coming.get(attemptId)?.catch(() => undefined);
+      return find(attemptId);
+    },
     end(attemptId) {
       const known = find(attemptId);
       leases.set(attemptId, "over");

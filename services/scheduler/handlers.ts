@@ -13,7 +13,7 @@ import { DrawbridgeError } from "../kit/errors.ts";
 import { newId } from "../kit/random.ts";
 import { acquire, type AcquireOptions } from "./acquire.ts";
 import { explain, explainPast } from "./explain/explain.ts";
-import { report, type SettleOptions } from "./settle.ts";
+import { release, report, type SettleOptions } from "./settle.ts";
 
 export interface HandlerOptions extends AcquireOptions, SettleOptions {
   /** The fleet client for Dispatch; it calls this very scheduler. */
@@ -31,6 +31,8 @@ export function createHandlers(options: HandlerOptions): ServiceImpl<typeof Sche
       if (!outcome) throw new DrawbridgeError("INVALID_ARGUMENT", "outcome: a value is required.");
       return { settled: await report(options, outcome) };
     },
+
+    release: async ({ attemptId }) => ({ released: await release(options, attemptId) }),
 
     dispatch: (request, context) =>
       dispatch(options.fleet(), request, context.signal, context.timeoutMs() ?? config.dispatch_timeout),

@@ -1,8 +1,8 @@
 // Candidates in order, each claimed in the store, until one is won; and the way back.
 import { create } from "@bufbuild/protobuf";
 import { timestampFromMs } from "@bufbuild/protobuf/wkt";
-import type { AcquireRequest } from "#gen/drawbridge/v1/scheduler_service";
-import { End, OutcomeSchema } from "#gen/drawbridge/v1/usage";
+import type { AcquireRequest, Lease } from "#gen/drawbridge/v1/scheduler_service";
+import { End, type Outcome, OutcomeSchema } from "#gen/drawbridge/v1/usage";
 import { claim, type ClaimOptions } from "./claim.ts";
 import type { DecisionRecord } from "./explain/decisions.ts";
 import type { Candidate } from "./fleet/candidate.ts";
@@ -43,14 +43,19 @@ export async function place(
   return undefined;
 }
 
-/** A lease was won for somebody who had left meanwhile: nothing was done with it. */
+/** Nothing was done with a lease. */
+export function unusedOutcome({ attemptId, requestId, accountId, workerId }: Lease, now: number): Outcome {
+  const ended = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
+  return create(OutcomeSchema, ended);
+}
+
+/** A lease was won for somebody who had left meanwhile. */
 export async function giveBack(options: ClaimOptions, { lease, candidate, probe }: GivenLease): Promise<void> {
   const { view, leases, breakers, clock } = options;
-  const { attemptId, requestId, accountId, workerId } = lease;
+  const { attemptId, accountId } = lease;
   view.endLease(candidate, attemptId);
   const now = clock.now();
-  const ended = { attemptId, requestId, accountId, workerId, end: End.CANCELLED, endedAt: timestampFromMs(now) };
-  const outcome = create(OutcomeSchema, ended);
+  const outcome = unusedOutcome(lease, now);
   const { credits } = await leases.settle(outcome, now);
   if (credits) view.setCredits(accountId, Number(credits.available));
   await breakers.record(outcome, probe);

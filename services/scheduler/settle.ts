@@ -10,6 +10,7 @@ import type { Breakers } from "./breaker/breakers.ts";
 import type { SchedulerSettings } from "./config.ts";
 import type { View } from "./fleet/view.ts";
 import type { GivenLease, GivenLeases } from "./given-leases.ts";
+import { unusedOutcome } from "./place.ts";
 
 export interface SettleOptions {
   readonly view: View;
@@ -41,6 +42,16 @@ export async function report(options: SettleOptions, outcome: Outcome): Promise<
   // Only now is its place free in the store too.
   if (lease) view.endLease(lease.candidate, outcome.attemptId);
   return settled;
+}
+
+/** Ends the lease of an attempt whose caller does not know whether it has one. Whether it did, and had. */
+export async function release(options: SettleOptions, attemptId: string): Promise<boolean> {
+  const { given, clock } = options;
+  const open = await given.findSoon(attemptId);
+  if (open) return report(options, unusedOutcome(open.lease, clock.now()));
+  // Nor will it have one.
+  given.end(attemptId);
+  return false;
 }
 
 /** How fast the pool that took a call of ours was. */

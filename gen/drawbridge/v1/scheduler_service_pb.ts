@@ -21,7 +21,7 @@ import type { Message, UnknownEnum } from "@bufbuild/protobuf";
  * Describes the file drawbridge/v1/scheduler_service.proto.
  */
 export const file_drawbridge_v1_scheduler_service: GenFile = /*@__PURE__*/
-  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIoICCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAEhkKB3VzZXJfaWQYBSABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAYgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAESHQoMY29udmVyc2F0aW9uGAcgASgJQge6SARyAhhAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgirgEKD0Rpc3BhdGNoUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAxiAARItCgZwcm9tcHQYAiABKAsyFS5kcmF3YnJpZGdlLnYxLlByb21wdEIGukgDyAEBEhkKB3VzZXJfaWQYAyABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAQgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMibwoORXhwbGFpblJlcXVlc3QSFwoFbW9kZWwYASABKAlCCLpIBXIDGIACEiYKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAIgAygJQgi6SAWSAQIQQBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASKvAgoJQ2FuZGlkYXRlEhIKCmFjY291bnRfaWQYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEgwKBHJhbmsYAyABKAUSDQoFc2NvcmUYBCABKAESDwoHY3JlZGl0cxgFIAEoARIXCg9hdmFpbGFibGVfc2xvdHMYBiABKAUSEwoLcXVldWVfZGVwdGgYByABKAUSLAoIcmVqZWN0ZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEg4KBndlaWdodBgKIAEoARIwCg1maXJzdF9jb250ZW50GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEmhvbGRzX2NvbnZlcnNhdGlvbhgMIAEoCCLSAgoIRGVjaXNpb24SEgoKYXR0ZW1wdF9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRImCgJhdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGd2FpdGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhwKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAUgAygJEhIKCmFjY291bnRfaWQYBiABKAkSEQoJd29ya2VyX2lkGAcgASgJEisKB3JlZnVzZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEiwKCmNhbmRpZGF0ZXMYCiADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZRIbChNjYW5kaWRhdGVzX2xlZnRfb3V0GAsgASgFImsKD0V4cGxhaW5SZXNwb25zZRIsCgpjYW5kaWRhdGVzGAEgAygLMhguZHJhd2JyaWRnZS52MS5DYW5kaWRhdGUSKgoJZGVjaXNpb25zGAIgAygLMhcuZHJhd2JyaWRnZS52MS5EZWNpc2lvbiITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADMpkDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJNCghEaXNwYXRjaBIeLmRyYXdicmlkZ2UudjEuRGlzcGF0Y2hSZXF1ZXN0Gh8uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlc3BvbnNlMAESTQoHRXhwbGFpbhIdLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlcXVlc3QaHi5kcmF3YnJpZGdlLnYxLkV4cGxhaW5SZXNwb25zZSIDkAIBElYKCkxpc3RNb2RlbHMSIC5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXF1ZXN0GiEuZHJhd2JyaWRnZS52MS5MaXN0TW9kZWxzUmVzcG9uc2UiA5ACAWIGcHJvdG8z", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_duration, file_google_protobuf_timestamp]);
+  fileDesc("CiVkcmF3YnJpZGdlL3YxL3NjaGVkdWxlcl9zZXJ2aWNlLnByb3RvEg1kcmF3YnJpZGdlLnYxIoICCg5BY3F1aXJlUmVxdWVzdBIeCgpyZXF1ZXN0X2lkGAEgASgJQgq6SAdyBRABGIABEh4KCmF0dGVtcHRfaWQYAiABKAlCCrpIB3IFEAEYgAESGQoFbW9kZWwYAyABKAlCCrpIB3IFEAEYgAISJgoUZXhjbHVkZWRfYWNjb3VudF9pZHMYBCADKAlCCLpIBZIBAhBAEhkKB3VzZXJfaWQYBSABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAYgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAESHQoMY29udmVyc2F0aW9uGAcgASgJQge6SARyAhhAItABCgVMZWFzZRISCgphdHRlbXB0X2lkGAEgASgJEhIKCnJlcXVlc3RfaWQYAiABKAkSEgoKYWNjb3VudF9pZBgDIAEoCRIRCgl3b3JrZXJfaWQYBCABKAkSGgoSd29ya2VyX2luY2FybmF0aW9uGAUgASgJEhYKDndvcmtlcl9hZGRyZXNzGAYgASgJEhQKDG1pbGxpY3JlZGl0cxgHIAEoAxIuCgpleHBpcmVzX2F0GAggASgLMhouZ29vZ2xlLnByb3RvYnVmLlRpbWVzdGFtcCI2Cg9BY3F1aXJlUmVzcG9uc2USIwoFbGVhc2UYASABKAsyFC5kcmF3YnJpZGdlLnYxLkxlYXNlIkAKDVJlcG9ydFJlcXVlc3QSLwoHb3V0Y29tZRgBIAEoCzIWLmRyYXdicmlkZ2UudjEuT3V0Y29tZUIGukgDyAEBIiEKDlJlcG9ydFJlc3BvbnNlEg8KB3NldHRsZWQYASABKAgiMAoOUmVsZWFzZVJlcXVlc3QSHgoKYXR0ZW1wdF9pZBgBIAEoCUIKukgHcgUQARiAASIjCg9SZWxlYXNlUmVzcG9uc2USEAoIcmVsZWFzZWQYASABKAgirgEKD0Rpc3BhdGNoUmVxdWVzdBIcCgpyZXF1ZXN0X2lkGAEgASgJQgi6SAVyAxiAARItCgZwcm9tcHQYAiABKAsyFS5kcmF3YnJpZGdlLnYxLlByb21wdEIGukgDyAEBEhkKB3VzZXJfaWQYAyABKAlCCLpIBXIDGIABEjMKCHByaW9yaXR5GAQgASgOMhcuZHJhd2JyaWRnZS52MS5Qcmlvcml0eUIIukgFggECEAEiVQoQRGlzcGF0Y2hSZXNwb25zZRIqCgZldmVudHMYASADKAsyGi5kcmF3YnJpZGdlLnYxLlByb21wdEV2ZW50EhUKDW91dHB1dF90b2tlbnMYAiABKAMibwoORXhwbGFpblJlcXVlc3QSFwoFbW9kZWwYASABKAlCCLpIBXIDGIACEiYKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAIgAygJQgi6SAWSAQIQQBIcCgpyZXF1ZXN0X2lkGAMgASgJQgi6SAVyAxiAASKvAgoJQ2FuZGlkYXRlEhIKCmFjY291bnRfaWQYASABKAkSEQoJd29ya2VyX2lkGAIgASgJEgwKBHJhbmsYAyABKAUSDQoFc2NvcmUYBCABKAESDwoHY3JlZGl0cxgFIAEoARIXCg9hdmFpbGFibGVfc2xvdHMYBiABKAUSEwoLcXVldWVfZGVwdGgYByABKAUSLAoIcmVqZWN0ZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEg4KBndlaWdodBgKIAEoARIwCg1maXJzdF9jb250ZW50GAsgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhoKEmhvbGRzX2NvbnZlcnNhdGlvbhgMIAEoCCLSAgoIRGVjaXNpb24SEgoKYXR0ZW1wdF9pZBgBIAEoCRINCgVtb2RlbBgCIAEoCRImCgJhdBgDIAEoCzIaLmdvb2dsZS5wcm90b2J1Zi5UaW1lc3RhbXASKQoGd2FpdGVkGAQgASgLMhkuZ29vZ2xlLnByb3RvYnVmLkR1cmF0aW9uEhwKFGV4Y2x1ZGVkX2FjY291bnRfaWRzGAUgAygJEhIKCmFjY291bnRfaWQYBiABKAkSEQoJd29ya2VyX2lkGAcgASgJEisKB3JlZnVzZWQYCCABKA4yGi5kcmF3YnJpZGdlLnYxLkVycm9yUmVhc29uEhMKC2V4cGxhbmF0aW9uGAkgASgJEiwKCmNhbmRpZGF0ZXMYCiADKAsyGC5kcmF3YnJpZGdlLnYxLkNhbmRpZGF0ZRIbChNjYW5kaWRhdGVzX2xlZnRfb3V0GAsgASgFImsKD0V4cGxhaW5SZXNwb25zZRIsCgpjYW5kaWRhdGVzGAEgAygLMhguZHJhd2JyaWRnZS52MS5DYW5kaWRhdGUSKgoJZGVjaXNpb25zGAIgAygLMhcuZHJhd2JyaWRnZS52MS5EZWNpc2lvbiITChFMaXN0TW9kZWxzUmVxdWVzdCJmCgVNb2RlbBIMCgRuYW1lGAEgASgJEhAKCGFjY291bnRzGAIgASgFEg0KBXJlYWR5GAMgASgIEi4KCmNyZWF0ZWRfYXQYBCABKAsyGi5nb29nbGUucHJvdG9idWYuVGltZXN0YW1wIjoKEkxpc3RNb2RlbHNSZXNwb25zZRIkCgZtb2RlbHMYASADKAsyFC5kcmF3YnJpZGdlLnYxLk1vZGVsKl4KCFByaW9yaXR5EhgKFFBSSU9SSVRZX1VOU1BFQ0lGSUVEEAASEAoMUFJJT1JJVFlfTE9XEAESEwoPUFJJT1JJVFlfTk9STUFMEAISEQoNUFJJT1JJVFlfSElHSBADMuMDChBTY2hlZHVsZXJTZXJ2aWNlEkgKB0FjcXVpcmUSHS5kcmF3YnJpZGdlLnYxLkFjcXVpcmVSZXF1ZXN0Gh4uZHJhd2JyaWRnZS52MS5BY3F1aXJlUmVzcG9uc2USRQoGUmVwb3J0EhwuZHJhd2JyaWRnZS52MS5SZXBvcnRSZXF1ZXN0Gh0uZHJhd2JyaWRnZS52MS5SZXBvcnRSZXNwb25zZRJICgdSZWxlYXNlEh0uZHJhd2JyaWRnZS52MS5SZWxlYXNlUmVxdWVzdBoeLmRyYXdicmlkZ2UudjEuUmVsZWFzZVJlc3BvbnNlEk0KCERpc3BhdGNoEh4uZHJhd2JyaWRnZS52MS5EaXNwYXRjaFJlcXVlc3QaHy5kcmF3YnJpZGdlLnYxLkRpc3BhdGNoUmVzcG9uc2UwARJNCgdFeHBsYWluEh0uZHJhd2JyaWRnZS52MS5FeHBsYWluUmVxdWVzdBoeLmRyYXdicmlkZ2UudjEuRXhwbGFpblJlc3BvbnNlIgOQAgESVgoKTGlzdE1vZGVscxIgLmRyYXdicmlkZ2UudjEuTGlzdE1vZGVsc1JlcXVlc3QaIS5kcmF3YnJpZGdlLnYxLkxpc3RNb2RlbHNSZXNwb25zZSIDkAIBYgZwcm90bzM", [file_buf_validate_validate, file_drawbridge_v1_error_reason, file_drawbridge_v1_prompt, file_drawbridge_v1_usage, file_google_protobuf_duration, file_google_protobuf_timestamp]);
 
 /**
  * What is to be placed.
@@ -221,6 +221,48 @@ export const ReportResponseSchema: GenMessage<ReportResponse> = /*@__PURE__*/
   messageDesc(file_drawbridge_v1_scheduler_service, 4);
 
 /**
+ * Which attempt is given up.
+ *
+ * @generated from message drawbridge.v1.ReleaseRequest
+ */
+export type ReleaseRequest = Message<"drawbridge.v1.ReleaseRequest"> & {
+  /**
+   * The attempt, as Acquire was told it.
+   *
+   * @generated from field: string attempt_id = 1;
+   */
+  attemptId: string;
+};
+
+/**
+ * Describes the message drawbridge.v1.ReleaseRequest.
+ * Use `create(ReleaseRequestSchema)` to create a new message.
+ */
+export const ReleaseRequestSchema: GenMessage<ReleaseRequest> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_scheduler_service, 5);
+
+/**
+ * The answer to Release.
+ *
+ * @generated from message drawbridge.v1.ReleaseResponse
+ */
+export type ReleaseResponse = Message<"drawbridge.v1.ReleaseResponse"> & {
+  /**
+   * Whether this call ended a lease; false if there is none, or it was settled before.
+   *
+   * @generated from field: bool released = 1;
+   */
+  released: boolean;
+};
+
+/**
+ * Describes the message drawbridge.v1.ReleaseResponse.
+ * Use `create(ReleaseResponseSchema)` to create a new message.
+ */
+export const ReleaseResponseSchema: GenMessage<ReleaseResponse> = /*@__PURE__*/
+  messageDesc(file_drawbridge_v1_scheduler_service, 6);
+
+/**
  * A prompt to run in one call.
  *
  * @generated from message drawbridge.v1.DispatchRequest
@@ -260,7 +302,7 @@ export type DispatchRequest = Message<"drawbridge.v1.DispatchRequest"> & {
  * Use `create(DispatchRequestSchema)` to create a new message.
  */
 export const DispatchRequestSchema: GenMessage<DispatchRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 5);
+  messageDesc(file_drawbridge_v1_scheduler_service, 7);
 
 /**
  * Events of an answer, merged while a write is pending.
@@ -288,7 +330,7 @@ export type DispatchResponse = Message<"drawbridge.v1.DispatchResponse"> & {
  * Use `create(DispatchResponseSchema)` to create a new message.
  */
 export const DispatchResponseSchema: GenMessage<DispatchResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 6);
+  messageDesc(file_drawbridge_v1_scheduler_service, 8);
 
 /**
  * What to explain.
@@ -323,7 +365,7 @@ export type ExplainRequest = Message<"drawbridge.v1.ExplainRequest"> & {
  * Use `create(ExplainRequestSchema)` to create a new message.
  */
 export const ExplainRequestSchema: GenMessage<ExplainRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 7);
+  messageDesc(file_drawbridge_v1_scheduler_service, 9);
 
 /**
  * One account on one worker, seen by the scheduler.
@@ -421,7 +463,7 @@ export type Candidate = Message<"drawbridge.v1.Candidate"> & {
  * Use `create(CandidateSchema)` to create a new message.
  */
 export const CandidateSchema: GenMessage<Candidate> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 8);
+  messageDesc(file_drawbridge_v1_scheduler_service, 10);
 
 /**
  * A choice that was made: for one attempt of a request.
@@ -512,7 +554,7 @@ export type Decision = Message<"drawbridge.v1.Decision"> & {
  * Use `create(DecisionSchema)` to create a new message.
  */
 export const DecisionSchema: GenMessage<Decision> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 9);
+  messageDesc(file_drawbridge_v1_scheduler_service, 11);
 
 /**
  * Every candidate, the best first.
@@ -540,7 +582,7 @@ export type ExplainResponse = Message<"drawbridge.v1.ExplainResponse"> & {
  * Use `create(ExplainResponseSchema)` to create a new message.
  */
 export const ExplainResponseSchema: GenMessage<ExplainResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 10);
+  messageDesc(file_drawbridge_v1_scheduler_service, 12);
 
 /**
  * Asks for the models.
@@ -555,7 +597,7 @@ export type ListModelsRequest = Message<"drawbridge.v1.ListModelsRequest"> & {
  * Use `create(ListModelsRequestSchema)` to create a new message.
  */
 export const ListModelsRequestSchema: GenMessage<ListModelsRequest> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 11);
+  messageDesc(file_drawbridge_v1_scheduler_service, 13);
 
 /**
  * A model that accounts declare.
@@ -597,7 +639,7 @@ export type Model = Message<"drawbridge.v1.Model"> & {
  * Use `create(ModelSchema)` to create a new message.
  */
 export const ModelSchema: GenMessage<Model> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 12);
+  messageDesc(file_drawbridge_v1_scheduler_service, 14);
 
 /**
  * The models.
@@ -618,7 +660,7 @@ export type ListModelsResponse = Message<"drawbridge.v1.ListModelsResponse"> & {
  * Use `create(ListModelsResponseSchema)` to create a new message.
  */
 export const ListModelsResponseSchema: GenMessage<ListModelsResponse> = /*@__PURE__*/
-  messageDesc(file_drawbridge_v1_scheduler_service, 13);
+  messageDesc(file_drawbridge_v1_scheduler_service, 15);
 
 /**
  * Classes of requests that wait.
@@ -695,6 +737,17 @@ export const SchedulerService: GenService<{
     methodKind: "unary";
     input: typeof ReportRequestSchema;
     output: typeof ReportResponseSchema;
+  },
+  /**
+   * Gives an attempt up whose caller does not know whether it has a lease, since it left or its time was over while Acquire ran. The lease, if there
+   * is one or it is just on its way, ends as cancelled with nothing paid; a later Acquire of the attempt is refused. Idempotent.
+   *
+   * @generated from rpc drawbridge.v1.SchedulerService.Release
+   */
+  release: {
+    methodKind: "unary";
+    input: typeof ReleaseRequestSchema;
+    output: typeof ReleaseResponseSchema;
   },
   /**
    * Acquire, stream from the worker, retry before content, report: in one call, for clients that want one call.

@@ -83,6 +83,8 @@ export function disconnectScenarios(start: StartServing): void {
       const user = `impatient-${stream}`;
       const client = await clientOf(user);
       const leaving = new AbortController();
+      // What is told of the slot may still be about the prompt before.
+      await idle(system.admin);
       const asked = client.chat.completions.create(
         { model, stream, messages: ask({ do: "hang" }) },
         { signal: leaving.signal },
@@ -117,6 +119,25 @@ export function disconnectScenarios(start: StartServing): void {
   });
 
   describe("many clients that leave", () => {
+    it("at any moment leave nothing running and nothing held", async () => {
+      const client = await clientOf("hasty");
+      for (let round = 0; round < 300; round++) {
+        const leaving = new AbortController();
+        const asked = client.chat.completions.create(
+          { model, stream: round % 2 === 0, messages: ask({ do: "hang" }) },
+          { signal: leaving.signal },
+        );
+        const refused = expect(asked).rejects.toThrow();
+        // Before it is let in, while it gets its lease, while the worker takes it, and after.
+        await new Promise((resolve) => setTimeout(resolve, round % 20));
+        leaving.abort();
+        await refused;
+      }
+      await idle(system.admin);
+      const { usage } = await settledBooks(system.admin, "hasty");
+      for (const entry of usage) expect(entry).toMatchObject({ end: "cancelled", output_tokens: 0, credits: 0 });
+    });
+
     it("leave nothing running and nothing held", async () => {
       const client = await clientOf("crowd");
       const visits = Array.from({ length: 20 }, async (_, index) => {

@@ -133,6 +133,43 @@ describe("a lease", () => {
     await expect(acquire(scheduler, "1")).rejects.toMatchObject({ reason: "LEASE_INVALID" });
   });
 
+  test("that its caller never heard of is released, and costs nothing", async () => {
+    await addAccount("a", { slots: 1, queue: 0 });
+    const scheduler = await startScheduler();
+    await acquire(scheduler, "1");
+    expect(await scheduler.release({ attemptId: "1" })).toMatchObject({ released: true });
+    expect(await scheduler.release({ attemptId: "1" })).toMatchObject({ released: false });
+    expect(await creditsOf("a")).toEqual({ available: 10_000n, held: 0n, spent: 0n });
+    expect((await scheduler.explain({ model: "m" })).candidates).toMatchObject([{ rank: 1, availableSlots: 1 }]);
+    await expect(acquire(scheduler, "1")).rejects.toMatchObject({ reason: "LEASE_INVALID" });
+    await acquire(scheduler, "2");
+  });
+
+  test("that is on its way is released once it is there", async () => {
+    await addAccount("a");
+    const scheduler = await startScheduler();
+    const coming = acquire(scheduler, "1");
+    const released = scheduler.release({ attemptId: "1" });
+    await coming;
+    expect(await released).toMatchObject({ released: true });
+    expect(await creditsOf("a")).toEqual({ available: 10_000n, held: 0n, spent: 0n });
+  });
+
+  test("that was used is not released", async () => {
+    await addAccount("a");
+    const scheduler = await startScheduler();
+    await scheduler.report({ outcome: outcomeOf(await acquire(scheduler, "1")) });
+    expect(await scheduler.release({ attemptId: "1" })).toMatchObject({ released: false });
+    expect(await creditsOf("a")).toEqual({ available: 9_000n, held: 0n, spent: 1_000n });
+  });
+
+  test("is not given to an attempt that was given up before it asked", async () => {
+    await addAccount("a");
+    const scheduler = await startScheduler();
+    await scheduler.release({ attemptId: "1" });
+    await expect(acquire(scheduler, "1")).rejects.toMatchObject({ reason: "LEASE_INVALID" });
+  });
+
   test("that nobody reports ends, gives its credits and its place back", async () => {
     await addAccount("a", { slots: 1, queue: 0 });
     const scheduler = await startScheduler({ queue: { wait_max: "120s" } });

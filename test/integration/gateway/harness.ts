@@ -305,6 +305,7 @@ function schedulerOf(engine: Engine): ServiceImpl<typeof SchedulerService> {
       if (outcome) engine.reports.push(outcome);
       return { settled: true };
     },
+    release: () => ({ released: false }),
     dispatch: unused,
     explain: unused,
     listModels: () => ({

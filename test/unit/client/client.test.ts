@@ -58,6 +58,10 @@ let accounts: Map<string, Behaviour>;
 let acquired: string[];
 let conversations: string[];
 let reports: Outcome[];
+/** Attempts that were given up. */
+let released: string[];
+/** Called by acquire, which then waits until its caller leaves. */
+let onQueued: ((attemptId: string) => void) | undefined;
 /** What the scheduler says to a report instead. */
 let refusal: DrawbridgeError | undefined;
 let cancels: Map<string, PromiseWithResolvers<void>>;
@@ -68,13 +72,24 @@ beforeEach(() => {
   acquired = [];
   conversations = [];
   reports = [];
+  released = [];
+  onQueued = undefined;
   refusal = undefined;
   cancels = new Map();
 });
 
 function client(settings: Partial<FleetClientSettings> = {}) {
   const scheduler = {
-    acquire: async ({ attemptId, excludedAccountIds, conversation }: AcquireRequest) => {
+    acquire: async (
+      { attemptId, excludedAccountIds, conversation }: AcquireRequest,
+      { signal }: { signal: AbortSignal },
+    ) => {
+      if (onQueued) {
+        const queued = Promise.withResolvers<never>();
+        signal.addEventListener("abort", () => queued.reject(new DrawbridgeError("CANCELLED", "The caller left.")));
+        onQueued(attemptId);
+        await queued.promise;
+      }
       conversations.push(conversation);
       const accountId = [...accounts.keys()].find((id) => !excludedAccountIds.includes(id));
       if (accountId === undefined) throw new DrawbridgeError("NO_WORKER", "Nobody.");
@@ -92,6 +107,11 @@ function client(settings: Partial<FleetClientSettings> = {}) {
       if (refusal) throw refusal;
       reports.push(told);
       return { settled: true };
+    },
+    release: async ({ attemptId }: { attemptId: string }) => {
+      if (refusal) throw refusal;
+      released.push(attemptId);
+      return { released: true };
     },
   } as unknown as SchedulerCalls;
   const worker = (address: string) =>
@@ -227,6 +247,23 @@ test("a failure after content never moves on", async () => {
 });
 
 describe("a caller that leaves", () => {
+  test("while it waits for a lease gives its attempt up, and surely: the lease may be on its way", async () => {
+    const leaving = new AbortController();
+    const asked: string[] = [];
+    onQueued = (attemptId) => {
+      asked.push(attemptId);
+      leaving.abort();
+    };
+    refusal = new DrawbridgeError("STATE_UNAVAILABLE", "Away.");
+    await using fleet = client();
+    expect(kinds(await run(fleet, leaving.signal))).toEqual([["finished"]]);
+    expect(released).toEqual([]);
+    refusal = undefined;
+    await clock.advance(1_000);
+    expect(released).toEqual(asked);
+    expect(asked).toHaveLength(1);
+  });
+
   test("gets the agent stopped, and the end with what was produced", async () => {
     accounts.set("a", async function* endless({ attemptId, cancelled }) {
       yield started;

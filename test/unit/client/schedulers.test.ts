@@ -17,6 +17,7 @@ function scheduler(name: string, calls: string[]) {
     acquire: ({ attemptId }: { attemptId: string }) =>
       answer("acquire", { lease: create(LeaseSchema, { attemptId, accountId: name }) }),
     report: () => answer("report", { settled: true }),
+    release: () => answer("release", { released: true }),
     explain: () => answer("explain", { candidates: [], decisions: [{ accountId: name }] }),
   } as unknown as Client<typeof SchedulerService>;
   return { client, state };
@@ -77,4 +78,15 @@ test("a past decision is told by whoever made it", async () => {
   }
   all.b.state.failing = "NOT_FOUND";
   await expect(all.joined.explain({ requestId: "r" })).rejects.toMatchObject({ reason: "NOT_FOUND" });
+});
+
+test("an attempt whose lease has not arrived is given up at the one that was asked", async () => {
+  const all = given();
+  all.a.state.failing = all.b.state.failing = "CANCELLED";
+  await expect(acquire(all, "x")).rejects.toMatchObject({ reason: "CANCELLED" });
+  all.a.state.failing = all.b.state.failing = undefined;
+  await all.joined.release({ attemptId: "x" });
+  const [asked = "", released = ""] = all.calls;
+  expect(all.calls).toHaveLength(2);
+  expect(released).toBe(asked.replace("acquire", "release"));
 });
