@@ -138,6 +138,13 @@ function serverStreaming(method: DescMethod, options: LeanClientOptions) {
   });
 }
 
+const orderlyEnd = Buffer.from("{}");
+
+/** What the last envelope of a stream says. Nearly always nothing, and the full parser makes an error, and so a stack trace, in any case. */
+function endError(payload: Uint8Array): ConnectError | undefined {
+  return orderlyEnd.equals(payload) ? undefined : endStreamFromJson(payload).error;
+}
+
 /** Reads as fast as its consumer: what is not taken makes the server wait. A consumer that stops cancels the call. */
 function readStream(
   method: DescMethod,
@@ -180,8 +187,10 @@ function readStream(
         if (end) throw new ConnectError("The server went on after the end of its stream.", Code.Internal);
         if (flags & compressedFlag) throw new ConnectError("The server compressed a message.", Code.Internal);
         if (flags & endStreamFlag) {
-          const { error } = endStreamFromJson(payload);
+          const error = endError(payload);
           finish(error && toError(error));
+          // The caller goes on at once, and the end of its work must not reset a stream that is about to close by itself.
+          exchange.conclude();
         } else deliver(fromBinary(method.output, payload));
       }
     },

@@ -32,6 +32,8 @@ export interface Exchange {
   /** Lets the peer wait: nothing more is read until `resume`. */
   pause(): void;
   resume(): void;
+  /** The listener has all that it wants, though the peer has not closed yet: the signal is not heard any more. */
+  conclude(): void;
   /** Ends it without a word to the listener; the peer sees a cancel. */
   cancel(): void;
 }
@@ -119,6 +121,7 @@ export function openExchange(request: ExchangeRequest, listener: ExchangeListene
       paused = false;
       stream?.resume();
     },
+    conclude: () => request.signal?.removeEventListener("abort", onAbort),
     cancel() {
       if (finish()) stream?.close(constants.NGHTTP2_CANCEL);
     },
