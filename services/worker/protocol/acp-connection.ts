@@ -1,7 +1,8 @@
-// The Agent Client Protocol with one agent process. The SDK speaks for our requests and the agent's; notifications, which are nearly all
-// of the traffic, are read here: the SDK would validate each of them in full, and print the kinds that it does not know.
-import { type AnyMessage, client, type ClientContext, methods, RequestError } from "@agentclientprotocol/sdk/unstable";
+// The Agent Client Protocol with one agent process. Its words and types are the SDK's; the messages are read and written here: the SDK validates
+// each notification in full, prints the kinds that it does not know, and brings a message through six promises and two streams.
+import { type ClientContext, methods, RequestError } from "@agentclientprotocol/sdk/unstable";
 import type { Readable, Writable } from "node:stream";
+import { createCalls } from "./calls.ts";
 import { createFraming, type Frame } from "./framing.ts";
 
 export interface AcpConnectionOptions {
@@ -50,13 +51,31 @@ const openRequestsMax = 64;
 
 export function connectAcp(options: AcpConnectionOptions): AcpConnection {
   const listeners = new Map<string, SessionListener>();
-  const awaited = new Set<unknown>();
   let openRequests = 0;
   let paused = false;
   let strayFrames = 0;
-  let deliver: (message: AnyMessage) => void = () => {};
 
-  const onNotification = (method: string, params: Frame) => {
+  const framing = createFraming({
+    ...options,
+    onFrame(frame) {
+      // Once it is closed, nobody wants what is still in the pipe.
+      if (calls.closed) return;
+      const { method } = frame;
+      if (typeof method !== "string") {
+        if (!calls.answer(frame)) strayFrames += 1;
+        return;
+      }
+      const params = isObject(frame["params"]) ? frame["params"] : {};
+      if ("id" in frame) void respond(frame["id"], method, params);
+      else notified(method, params);
+    },
+  });
+  const calls = createCalls((message) => void framing.send(message));
+  const throttle = () => {
+    if (paused || openRequests > openRequestsMax) framing.pause();
+    else framing.resume();
+  };
+  const notified = (method: string, params: Frame) => {
     const listener = listeners.get(String(params["sessionId"]));
     if (method === methods.client.session.update) {
       if (listener && isObject(params["update"])) listener.update(params["update"]);
@@ -66,51 +85,32 @@ export function connectAcp(options: AcpConnectionOptions): AcpConnection {
     listener?.vendor(method, params);
     options.onVendorNotification(method, params);
   };
-  const framing = createFraming({
-    ...options,
-    onFrame(frame) {
-      if (typeof frame["method"] === "string") {
-        const params = isObject(frame["params"]) ? frame["params"] : {};
-        if (!("id" in frame)) return onNotification(frame["method"], params);
-        openRequests += 1;
-        throttle();
-      } else if (!awaited.delete(frame["id"])) {
-        strayFrames += 1;
-        return;
-      }
-      deliver(frame as unknown as AnyMessage);
-    },
-  });
-  const throttle = () => {
-    if (paused || openRequests > openRequestsMax) framing.pause();
-    else framing.resume();
+  /** The one thing that an agent may ask for is a permission. */
+  const answerTo = (method: string, params: Frame): object => {
+    if (method !== methods.client.session.requestPermission)
+      return { error: plain(RequestError.methodNotFound(method)) };
+    const { sessionId, toolCall, options: choices } = params;
+    if (typeof sessionId !== "string" || !isObject(toolCall) || !Array.isArray(choices)) {
+      return { error: plain(RequestError.invalidParams()) };
+    }
+    const permitted = listeners.get(sessionId)?.permits?.(toolCall) === true;
+    return { result: { outcome: choose(objectsOf(choices), permitted ? "allow_once" : "reject_once") } };
   };
-  const readable = new ReadableStream<AnyMessage>({
-    start: (controller) => void (deliver = (message) => controller.enqueue(message)),
-    cancel: () => void (deliver = () => {}),
-  });
-  const writable = new WritableStream<AnyMessage>({
-    async write(message) {
-      if ("method" in message && "id" in message) awaited.add(message.id);
-      await framing.send(message);
-      if ("method" in message) return;
-      openRequests -= 1;
-      throttle();
-    },
-  });
-  const connection = client({ name: "drawbridge" })
-    .onRequest(methods.client.session.requestPermission, ({ params }) => {
-      const permitted = listeners.get(params.sessionId)?.permits?.(params.toolCall as unknown as Frame) === true;
-      return { outcome: choose(params.options, permitted ? "allow_once" : "reject_once") };
-    })
-    .onRequest("*", ({ method }) => {
-      throw RequestError.methodNotFound(method);
-    })
-    .connect({ readable, writable });
+  const respond = async (id: unknown, method: string, params: Frame) => {
+    openRequests += 1;
+    throttle();
+    await framing.send({ jsonrpc: "2.0", id, ...answerTo(method, params) });
+    openRequests -= 1;
+    throttle();
+  };
 
   return {
-    request: connection.agent.request.bind(connection.agent),
-    notify: connection.agent.notify.bind(connection.agent),
+    // What an agent answers is typed as the protocol has it, and not checked: whoever uses it looks.
+    request: calls.request as ClientContext["request"],
+    async notify(method: string, params?: unknown) {
+      if (calls.closed) throw calls.closed;
+      await framing.send({ jsonrpc: "2.0", method, params });
+    },
     listen(sessionId, listener) {
       listeners.set(sessionId, listener);
       return { [Symbol.dispose]: () => void listeners.delete(sessionId) };
@@ -126,7 +126,7 @@ export function connectAcp(options: AcpConnectionOptions): AcpConnection {
     get paused() {
       return paused;
     },
-    close: (error) => connection.close(error),
+    close: (error) => calls.close(error),
     get counts() {
       return { skippedLines: framing.skippedLines, strayFrames };
     },
@@ -136,9 +136,13 @@ export function connectAcp(options: AcpConnectionOptions): AcpConnection {
 type Choice = { outcome: "selected"; optionId: string } | { outcome: "cancelled" };
 
 /** Nobody is there to ask, so nothing is permitted for longer than once; what cannot be answered is not permitted. */
-function choose(options: readonly { optionId: string; kind: string }[], wanted: "allow_once" | "reject_once"): Choice {
-  const option = options.find(({ kind }) => kind === wanted);
-  return option ? { outcome: "selected", optionId: option.optionId } : { outcome: "cancelled" };
+function choose(options: readonly Frame[], wanted: "allow_once" | "reject_once"): Choice {
+  const optionId = options.find(({ kind }) => kind === wanted)?.["optionId"];
+  return typeof optionId === "string" ? { outcome: "selected", optionId } : { outcome: "cancelled" };
+}
+
+function plain({ code, message, data }: RequestError): object {
+  return { code, message, ...(data === undefined ? {} : { data }) };
 }
 
 export function isObject(value: unknown): value is Frame {
