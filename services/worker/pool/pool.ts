@@ -74,7 +74,7 @@ interface Waiter {
   readonly reject: (reason: unknown) => void;
 }
 
-/** How often the plan is asked when nothing happens, for age and idleness. */
+/** How often the plan is asked for what comes by itself: age and idleness. */
 const tendMs = 5_000;
 
 export function createPool(options: PoolOptions): Pool {
@@ -89,6 +89,7 @@ export function createPool(options: PoolOptions): Pool {
   let draining = false;
   let everReady = false;
   let timer: Disposable | undefined;
+  let tendAtMs = 0;
   gate.onFree(reconcile);
 
   const inPhase = (...phases: Phase[]) => [...members.values()].filter(({ phase }) => phases.includes(phase));
@@ -104,7 +105,7 @@ export function createPool(options: PoolOptions): Pool {
   function reconcile(): void {
     if (!running) return;
     everReady ||= inPhase("ready").length > 0;
-    failures.forgive(inPhase("ready", "busy"));
+    if (failures.last) failures.forgive(inPhase("ready", "busy"));
     const backoffMs = failures.backoffMs();
     const actions = planPool({
       nowMs: clock.monotonic(),
@@ -121,13 +122,22 @@ export function createPool(options: PoolOptions): Pool {
       idleMaxMs: config.process_idle_timeout,
     });
     for (const action of actions) perform(action);
-    timer?.[Symbol.dispose]();
-    timer = clock.after(backoffMs > 0 ? Math.min(tendMs, backoffMs) : tendMs, tend);
+    tendWithin(backoffMs > 0 ? Math.min(tendMs, backoffMs) : tendMs);
     options.onChange();
   }
 
-  /** Nothing happened for a while: what changes by itself is looked at. */
+  /** One timer, moved only to an earlier time: much more happens in a pool than anybody has to wait for. */
+  function tendWithin(ms: number): void {
+    const atMs = clock.monotonic() + ms;
+    if (timer && tendAtMs <= atMs) return;
+    timer?.[Symbol.dispose]();
+    tendAtMs = atMs;
+    timer = clock.after(ms, tend);
+  }
+
+  /** What changes by itself is looked at. */
   function tend(): void {
+    timer = undefined;
     for (const member of inPhase("ready")) {
       void member.weigh().catch((error: unknown) => log.warn({ err: error }, "memory could not be measured"));
     }
