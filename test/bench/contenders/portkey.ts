@@ -12,6 +12,7 @@ import { startUpstream } from "./upstream.ts";
 export const portkeyVersion = "1.15.2";
 const folder = join(tmpdir(), `drawbridge-bench-portkey-${portkeyVersion}`);
 const program = join(folder, "node_modules/@portkey-ai/gateway/build/start-server.js");
+const headersFix = new URL("./portkey-headers.ts", import.meta.url).href;
 const installWithinMs = 180_000;
 
 /** false: it is neither there nor to be had. */
@@ -44,7 +45,7 @@ export async function startPortkey(): Promise<Contender> {
   await using starting = new AsyncDisposableStack();
   const upstream = await startUpstream(starting);
   const port = await freePort();
-  const args = [program, `--port=${port}`, "--headless"];
+  const args = ["--import", headersFix, program, `--port=${port}`, "--headless"];
   const portkey = starting.use(startProgram({ name: "portkey", command: process.execPath, args, folder }));
   await waitFor("Portkey to listen", portkey, 20_000, () => accepts(port));
   const resources = starting.move();
