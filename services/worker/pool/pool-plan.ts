@@ -86,8 +86,10 @@ type Assignment = Extract<PoolAction, { kind: "assign" }>;
 /** Gives ready processes to waiting prompts, the one used last first, so that the others can go when they are not needed. */
 function assign(view: PoolView): Assignment[] {
   const { members, waiters, modelAtStart, slots } = view;
-  const ready = members.filter((member) => member.phase === "ready" && !isSpent(member, view));
-  if (waiters.length === 0 || ready.length === 0) return [];
+  if (waiters.length === 0) return [];
+  const ready = members
+    .filter((member) => member.phase === "ready" && !isSpent(member, view))
+    .sort((a, b) => b.readyAtMs - a.readyAtMs);
   const coming = members.filter(isComing).map(({ model }) => model);
   const full = members.filter(isLiving).length >= slots;
   const busy = members.filter(({ phase }) => phase === "busy").length;
@@ -95,37 +97,14 @@ function assign(view: PoolView): Assignment[] {
   for (const waiter of waiters) {
     if (ready.length === 0 || busy + assignments.length >= slots) break;
     const own = ready.findIndex(({ id }) => id === waiter.preferred);
-    const same = own >= 0 ? own : usedLast(ready, ({ model }) => model === waiter.model);
-    const [member] = same >= 0 ? ready.splice(same, 1) : modelAtStart ? [] : ready.splice(usedLast(ready), 1);
+    const same = own >= 0 ? own : ready.findIndex(({ model }) => model === waiter.model);
+    const [member] = same >= 0 ? ready.splice(same, 1) : modelAtStart ? [] : ready.splice(0, 1);
     if (member) assignments.push({ kind: "assign", waiter: waiter.id, member: member.id });
     else if (coming.includes(waiter.model)) coming.splice(coming.indexOf(waiter.model), 1);
     // Later prompts for other models must not keep this one waiting for ever: a process is left to make room for it.
-    else if (full) ready.splice(usedFirst(ready), 1);
+    else if (full) ready.pop();
   }
   return assignments;
-}
-
-/** Where the one that became ready last stands, among those that fit. -1: none fits. Sorting all for each prompt costs more. */
-function usedLast(ready: readonly MemberView[], fits: (member: MemberView) => boolean = () => true): number {
-  let found = -1;
-  let latest = -Infinity;
-  for (const [index, member] of ready.entries()) {
-    if (member.readyAtMs <= latest || !fits(member)) continue;
-    latest = member.readyAtMs;
-    found = index;
-  }
-  return found;
-}
-
-function usedFirst(ready: readonly MemberView[]): number {
-  let found = 0;
-  let earliest = Infinity;
-  for (const [index, member] of ready.entries()) {
-    if (member.readyAtMs > earliest) continue;
-    earliest = member.readyAtMs;
-    found = index;
-  }
-  return found;
 }
 
 /** Whether it takes a slot, or can. */
