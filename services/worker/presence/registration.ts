@@ -33,7 +33,9 @@ export interface Registration {
 }
 
 const defaultIntervalMs = 5_000;
-const callTimeoutMs = 5_000;
+/** At most; and no more than a third of the lease, so that a registry which hangs does not cost the lease while another one answers. */
+const callTimeoutMaxMs = 5_000;
+const callsInLease = 3;
 const retryBaseMs = 200;
 /** Outcomes wait for it: the longer they do, the more is lost if this worker is killed, and the nearer are the ends of leases and holds. */
 const retryMaxMs = 1_000;
@@ -47,14 +49,16 @@ export function createRegistration(options: RegistrationOptions): Registration {
   let loop: Promise<void> = Promise.resolve();
   let registered = false;
   let intervalMs = defaultIntervalMs;
+  let timeoutMs = callTimeoutMaxMs;
   let dirty = false;
   let wake: (() => void) | undefined;
 
   async function register(): Promise<void> {
-    const { heartbeatInterval } = await registry.register(
+    const { heartbeatInterval, leaseTtl } = await registry.register(
       { worker: describe() },
-      { timeoutMs: callTimeoutMs, signal: ending.signal },
+      { timeoutMs, signal: ending.signal },
     );
+    if (leaseTtl) timeoutMs = Math.ceil(Math.min(callTimeoutMaxMs, durationMs(leaseTtl) / callsInLease));
     intervalMs = heartbeatInterval ? Math.max(options.gapMs, durationMs(heartbeatInterval)) : defaultIntervalMs;
     registered = true;
     options.onHeard();
@@ -67,7 +71,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     const runningAttemptIds = options.running().slice(0, attemptsPerCall);
     const answer = await registry.heartbeat(
       { worker: describe(), runningAttemptIds, outcomes },
-      { timeoutMs: callTimeoutMs },
+      { timeoutMs },
     );
     options.onHeard();
     outbox.acknowledge(answer.acknowledgedAttemptIds);
@@ -131,8 +135,8 @@ export function createRegistration(options: RegistrationOptions): Registration {
       for (let failures = 1; registered || outbox.size > 0; failures += 1) {
         try {
           const outcomes = outbox.oldest(outcomesPerCall);
-          const timeoutMs = Math.max(1, Math.ceil(endsAt - clock.monotonic()));
-          await registry.deregister({ workerId, incarnation, outcomes }, { timeoutMs });
+          const leftMs = Math.max(1, Math.ceil(endsAt - clock.monotonic()));
+          await registry.deregister({ workerId, incarnation, outcomes }, { timeoutMs: leftMs });
           registered = false;
           outbox.acknowledge(outcomes.map(({ attemptId }) => attemptId));
         } catch (error) {

@@ -1,8 +1,6 @@
 // Accounts through FleetService as other processes call it: over HTTP, held against the contract's field rules.
-import { create, type MessageInitShape } from "@bufbuild/protobuf";
 import type { Client } from "@connectrpc/connect";
 import { afterEach, beforeEach, describe, expect, it } from "vitest";
-import { AccountSpecSchema } from "#gen/drawbridge/v1/account";
 import { FleetService } from "#gen/drawbridge/v1/fleet_service";
 import { RegistryService } from "#gen/drawbridge/v1/registry_service";
 import { createControllerApp } from "../../../services/controller/app.ts";
@@ -21,24 +19,14 @@ import { createRegistryApp } from "../../../services/registry/app.ts";
 import { registrySettings } from "../../../services/registry/config.ts";
 import { openState } from "../../../services/state/open.ts";
 import type { State } from "../../../services/state/state.ts";
+import { account } from "./fleet-harness.ts";
 import { silentDriver } from "../../support/silent-driver.ts";
 
 const token = "internal-token";
-type Fields = Omit<MessageInitShape<typeof AccountSpecSchema>, "$typeName">;
+type Fields = NonNullable<Parameters<typeof account>[1]>;
 
 /** An account that wants no worker. */
-const spec = (id: string, fields: Fields = {}) =>
-  create(AccountSpecSchema, {
-    id,
-    agent: "demo",
-    models: { m: "m" },
-    initialMillicredits: 10_000n,
-    millicreditsPerRequest: 1_000n,
-    slots: 2,
-    queue: 4,
-    workers: { min: 0, max: 1 },
-    ...fields,
-  });
+const spec = (id: string, fields: Fields = {}) => account(id, { workers: { min: 0, max: 1 }, ...fields });
 
 let resources: AsyncDisposableStack;
 let state: State;
