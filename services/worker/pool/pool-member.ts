@@ -66,9 +66,11 @@ export function createMember(options: MemberOptions): Member {
   let up: Promise<unknown> = Promise.resolve();
 
   const isStopping = () => phase === "stopping";
-  const becomeReady = (next: AgentSession, nextModel: string) => {
+  const becomeReady = (on: Agent, next: AgentSession, nextModel: string) => {
     // It may have been retired meanwhile.
     if (isStopping()) return;
+    // Or have ended after its answer, before anybody listens for the end of a ready process.
+    if (on.ended.aborted) throw on.ended.reason;
     session = next;
     model = nextModel;
     phase = "ready";
@@ -83,7 +85,7 @@ export function createMember(options: MemberOptions): Member {
       if (phase === "ready") options.onLost(started.ended.reason as DrawbridgeError);
     };
     started.ended.addEventListener("abort", onEnded, { once: true });
-    becomeReady(await started.openSession(model), model);
+    becomeReady(started, await started.openSession(model), model);
     log.info({ pid: started.pid, ms: Math.round(readyAtMs - startedAtMs) }, "an agent process is ready");
   }
 
@@ -135,14 +137,13 @@ export function createMember(options: MemberOptions): Member {
     },
     async prepare({ used, close }, nextModel) {
       if (!agent || isStopping()) return;
-      if (agent.ended.aborted) throw agent.ended.reason;
       phase = "preparing";
       const spare = used ? undefined : session;
       session = undefined;
       for (const each of close) await agent.closeSession(each);
       await weigh();
-      if (spare) becomeReady(spare, model);
-      else becomeReady(await agent.openSession(nextModel), nextModel);
+      if (spare) becomeReady(agent, spare, model);
+      else becomeReady(agent, await agent.openSession(nextModel), nextModel);
     },
     async retire() {
       phase = "stopping";

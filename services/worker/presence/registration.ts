@@ -69,10 +69,7 @@ export function createRegistration(options: RegistrationOptions): Registration {
     dirty = false;
     const outcomes = outbox.oldest(outcomesPerCall);
     const runningAttemptIds = options.running().slice(0, attemptsPerCall);
-    const answer = await registry.heartbeat(
-      { worker: describe(), runningAttemptIds, outcomes },
-      { timeoutMs },
-    );
+    const answer = await registry.heartbeat({ worker: describe(), runningAttemptIds, outcomes }, { timeoutMs });
     options.onHeard();
     outbox.acknowledge(answer.acknowledgedAttemptIds);
     // More than one call carries is waiting, and the last one got through.

@@ -87,8 +87,8 @@ describe.each(["kiro", "kiro-v3"])("the profile %s", (profile) => {
     expect(await unhealthyReason(worker)).toContain("kiro_default");
   });
 
-  it("is not used when it switches to another agent", async () => {
-    const { worker } = await startKiro(profile, "switched");
+  it.each(["switched", "switched-at-once"])("is not used when it switches to another agent (%s)", async (behaviour) => {
+    const { worker } = await startKiro(profile, behaviour);
     await using _ = worker;
     await until("a process was refused", async () => (await worker.pool()).healthReason.includes("switched"));
     expect((await worker.pool()).healthReason).toContain("kiro_default");

@@ -5,6 +5,7 @@
 //   silent-login     whoami waits for ever
 //   fallback         the agent is not found and another one runs
 //   switched         after the session was opened the agent is switched
+//   switched-at-once the same, told in one write with the session
 //   other-model      sessions say that they run another model, and setting one changes nothing
 //   late-metadata    the credits come after the answer, those of another session first
 //   no-metadata      no credits at all
@@ -24,12 +25,16 @@ function note(what: string, value: unknown): void {
   if (file) appendFileSync(file, `${JSON.stringify({ [what]: value })}\n`);
 }
 
-function send(message: object): void {
-  process.stdout.write(`${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`);
+function send(...messages: object[]): void {
+  process.stdout.write(messages.map((message) => `${JSON.stringify({ jsonrpc: "2.0", ...message })}\n`).join(""));
+}
+
+function vendorMessage(name: string, params: object): object {
+  return { method: `${namespace}/${name}`, params };
 }
 
 function vendor(name: string, params: object): void {
-  send({ method: `${namespace}/${name}`, params });
+  send(vendorMessage(name, params));
 }
 
 function whoami(): void {
@@ -93,9 +98,12 @@ function serve({ id, method, params = {} }: { id?: unknown; method?: string; par
     if (!v3 && behaviour.has("fallback")) {
       vendor("agent/not_found", { sessionId: session, requestedAgent: "drawbridge", fallbackAgent: "kiro_default" });
     }
-    answer(opened(session));
+    const switched = vendorMessage("agent/switched", { sessionId: session, agentName: "kiro_default" });
+    const answered = { id, result: opened(session) };
+    if (behaviour.has("switched-at-once")) return send(answered, switched);
+    send(answered);
     vendor("metadata", { sessionId: session, contextUsagePercentage: 1 });
-    if (behaviour.has("switched")) vendor("agent/switched", { sessionId: session, agentName: "kiro_default" });
+    if (behaviour.has("switched")) send(switched);
   } else if (method === "session/set_mode") {
     note("mode", params["modeId"]);
     answer({});
