@@ -3,8 +3,8 @@ import { connect, type Socket } from "node:net";
 
 export interface ConnectionOptions {
   readonly port: number;
-  /** Called with each part of a body, in order, chunked framing removed. */
-  readonly onBody: (bytes: Buffer) => void;
+  /** Called with each part of a body and its answer's status, in order, chunked framing removed. */
+  readonly onBody: (bytes: Buffer, status: number) => void;
 }
 
 export interface Connection extends Disposable {
@@ -71,7 +71,7 @@ export function createConnection({ port, onBody }: ConnectionOptions): Connectio
           return lineEnd.length;
         }
         const taken = Math.min(left, bytes.length);
-        onBody(taken === bytes.length ? bytes : bytes.subarray(0, taken));
+        onBody(taken === bytes.length ? bytes : bytes.subarray(0, taken), status);
         reading.left -= taken;
         if (reading.left === 0 && !chunked) finish();
         return taken;

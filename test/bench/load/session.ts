@@ -13,12 +13,15 @@ interface Lane {
   readonly connection: Connection;
   /** Of the request in flight. */
   chunks: number;
+  /** The beginning of an answer that is not a good one. */
+  refusal: string;
   sentAt: number;
   busy: boolean;
 }
 
 const mark = chunkMark.charCodeAt(0);
 const pollMs = 5;
+const refusalCharsMax = 300;
 
 export function startLoad(plan: LoadPlan): LoadSession {
   const request = requestBytes(plan);
@@ -30,9 +33,10 @@ export function startLoad(plan: LoadPlan): LoadSession {
   const createLane = (): Lane => {
     const lane: Lane = {
       chunks: 0,
+      refusal: "",
       sentAt: 0,
       busy: false,
-      connection: createConnection({ port: plan.port, onBody: (bytes) => read(lane, bytes) }),
+      connection: createConnection({ port: plan.port, onBody: (bytes, status) => read(lane, bytes, status) }),
     };
     return lane;
   };
@@ -43,7 +47,8 @@ export function startLoad(plan: LoadPlan): LoadSession {
     firstFailure ??= what;
   };
 
-  const read = (lane: Lane, bytes: Buffer) => {
+  const read = (lane: Lane, bytes: Buffer, status: number) => {
+    if (status !== 200) lane.refusal = (lane.refusal + bytes.toString("latin1")).slice(0, refusalCharsMax);
     let found = 0;
     for (let at = bytes.indexOf(mark); at !== -1; at = bytes.indexOf(mark, at + 1)) found += 1;
     if (found === 0) return;
@@ -62,11 +67,12 @@ export function startLoad(plan: LoadPlan): LoadSession {
   const runOne = async (lane: Lane): Promise<void> => {
     lane.busy = true;
     lane.chunks = 0;
+    lane.refusal = "";
     lane.sentAt = performance.now();
     totals.open += 1;
     try {
       const status = await lane.connection.exchange(request);
-      if (status !== 200) fail(`Status ${status}.`);
+      if (status !== 200) fail(`Status ${status}: ${lane.refusal}`);
       else if (lane.chunks !== plan.chunksExpected) fail(`${lane.chunks} chunks instead of ${plan.chunksExpected}.`);
       else totals.requests += 1;
     } catch (error) {
