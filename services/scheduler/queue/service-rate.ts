@@ -1,6 +1,6 @@
 // How fast a queue is served, from what was seen: the mean time between the last turns, and how much longer the present one takes by now.
 export interface ServiceRate {
-  /** Somebody waits now where nobody did: the time before says nothing. */
+  /** Somebody waits now where nobody did: the time since the last turn says nothing, and turns of long ago do not either. */
   begin(now: number): void;
   /** One was served. */
   served(now: number): void;
@@ -11,11 +11,14 @@ export interface ServiceRate {
 /** Turns that count, at most; fewer than the least say nothing, since the first ones may have waited for a start. */
 const turnsMax = 64;
 const turnsMin = 8;
+/** A rate counts for so long after its last turn, in ms. One that refuses everybody would never be seen to change. */
+const memoryMs = 60_000;
 
 export function createServiceRate(): ServiceRate {
   /** When the last turns were; the first is where the time is counted from. */
   let times: number[] = [];
   let earlierGapMs: number | undefined;
+  let servedAt = -Infinity;
   const last = () => times.at(-1) ?? 0;
   const gapMs = (): number | undefined => {
     const turns = times.length - 1;
@@ -23,10 +26,11 @@ export function createServiceRate(): ServiceRate {
   };
   return {
     begin(now) {
-      earlierGapMs = gapMs();
+      earlierGapMs = now - servedAt > memoryMs ? undefined : gapMs();
       times = [now];
     },
     served(now) {
+      servedAt = now;
       times.push(now);
       if (times.length > turnsMax) times.shift();
     },

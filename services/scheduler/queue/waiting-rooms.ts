@@ -160,6 +160,7 @@ class Rooms implements WaitingRooms {
   /** Refuses one whose wait could not fit. */
   #admit(room: Room, waiter: Waiter, boundMs: number, hope: Hope): void {
     const { clock, view } = this.#options;
+    if (room.queue.size === 0) room.rate.begin(clock.now());
     const estimateMs = room.rate.estimateMs(room.queue.ahead(waiter), clock.now());
     if (this.#size >= this.#settings.size) throw refusal(this.#options, room.model, "The queue is full.", estimateMs);
     const soon = estimateMs === undefined || estimateMs <= boundMs || view.model(room.model)?.room === true;
@@ -168,7 +169,6 @@ class Rooms implements WaitingRooms {
   }
 
   #enter(room: Room, waiter: Waiter): void {
-    if (room.queue.size === 0) room.rate.begin(this.#options.clock.now());
     room.queue.add(waiter);
     this.#size += 1;
     this.#options.onCount(room.model);

@@ -228,6 +228,33 @@ describe("a wait that cannot fit is refused, with the time to come again", () =>
     await all;
   });
 
+  test("but not for the time in which nobody waited, nor by a rate of long ago", async () => {
+    await addAccount("a");
+    await addWorker("a");
+    const scheduler = await startScheduler();
+    let lease = await acquire(scheduler, "first");
+    const waiting = Array.from({ length: 8 }, (_, index) => acquire(scheduler, `${index}`));
+    for (const next of waiting) {
+      await clock.advance(2_000);
+      await report(scheduler, lease);
+      lease = await next;
+    }
+    await clock.advance(50_000);
+    const soon = acquire(scheduler, "soon", {}, { timeoutMs: 5_000 });
+    await clock.advance(1_000);
+    await report(scheduler, lease);
+    lease = await soon;
+    const hasty = () => acquire(scheduler, `hasty at ${clock.now()}`, {}, { timeoutMs: 1_500 });
+    await expect(hasty()).rejects.toMatchObject({ reason: "NO_CAPACITY", retryAfterMs: 2_000 });
+    await clock.advance(50_000);
+    await expect(hasty()).rejects.toMatchObject({ reason: "NO_CAPACITY", retryAfterMs: 2_000 });
+    await clock.advance(50_000);
+    const later = hasty();
+    await clock.advance(1_000);
+    await report(scheduler, lease);
+    await later;
+  });
+
   test("where it turns out so", async () => {
     await addAccount("a");
     await addWorker("a");
