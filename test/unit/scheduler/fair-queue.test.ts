@@ -110,11 +110,17 @@ describe("the estimate of a wait", () => {
     expect(steady().estimateMs(9, 5_000)).toBe(4_900);
   });
 
-  test("survives a time without a queue", () => {
+  test("survives half a minute without a queue, whoever asked meanwhile", () => {
     const rate = steady();
-    rate.begin(1_000_000);
-    expect(rate.estimateMs(1, 1_000_000)).toBe(200);
-    rate.served(1_000_050);
-    expect(rate.estimateMs(1, 1_000_050)).toBe(200);
+    rate.begin(31_000);
+    expect(rate.estimateMs(1, 31_000)).toBe(200);
+    rate.served(31_050);
+    expect(rate.estimateMs(1, 31_050)).toBe(200);
+  });
+
+  test("is unknown again a minute after the last turn, also where all were refused since", () => {
+    const rate = steady();
+    for (let at = 1_000; at <= 62_000; at += 1_000) rate.begin(at);
+    expect(rate.estimateMs(1, 62_000)).toBeUndefined();
   });
 });
