@@ -90,6 +90,7 @@ class Rooms implements WaitingRooms {
     const waiter: Waiter = { userId, priority, request, record, give, claiming: false, over: false };
     const limitMs = hope === "worker" ? this.#settings.cold_start_wait : this.#settings.wait_max;
     const boundMs = Math.min(limitMs, timeoutMs - Math.min(answerMs, timeoutMs / 10));
+    if (room.queue.size === 0) room.rate.begin(this.#options.clock.now());
     this.#admit(room, waiter, boundMs, hope);
     signal.throwIfAborted();
     const left = () => this.#dismiss(room, waiter, signal.reason);
@@ -160,7 +161,6 @@ class Rooms implements WaitingRooms {
   /** Refuses one whose wait could not fit. */
   #admit(room: Room, waiter: Waiter, boundMs: number, hope: Hope): void {
     const { clock, view } = this.#options;
-    if (room.queue.size === 0) room.rate.begin(clock.now());
     const estimateMs = room.rate.estimateMs(room.queue.ahead(waiter), clock.now());
     if (this.#size >= this.#settings.size) throw refusal(this.#options, room.model, "The queue is full.", estimateMs);
     const soon = estimateMs === undefined || estimateMs <= boundMs || view.model(room.model)?.room === true;

@@ -70,7 +70,7 @@ export function createMember(options: MemberOptions): Member {
     // It may have been retired meanwhile.
     if (isStopping()) return;
     // Or have ended after its answer, before anybody listens for the end of a ready process.
-    if (on.ended.aborted) throw on.ended.reason;
+    on.ended.throwIfAborted();
     session = next;
     model = nextModel;
     phase = "ready";
@@ -137,6 +137,7 @@ export function createMember(options: MemberOptions): Member {
     },
     async prepare({ used, close }, nextModel) {
       if (!agent || isStopping()) return;
+      agent.ended.throwIfAborted();
       phase = "preparing";
       const spare = used ? undefined : session;
       session = undefined;
